@@ -1,0 +1,251 @@
+//! What a user asks a container to be: the typed form of the flags of `create` and `run`, before any image has
+//! been looked at. The command line makes it; [`super`] turns it, with an image, into an immutable spec.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A container as asked for.
+#[derive(Clone, Debug, Default)]
+pub struct CreateRequest {
+    /// The image as typed: a name, a digest or the start of an id.
+    pub image: String,
+    /// What follows the image on the command line.
+    pub command: Vec<String>,
+    /// `--name`, validated (`[a-zA-Z0-9][a-zA-Z0-9_.-]*`).
+    pub name: Option<String>,
+    /// `--entrypoint`: a JSON array or one word; an empty list clears the image's.
+    pub entrypoint: Option<Vec<String>>,
+    /// `--env-file` and `-e`, in the order in which they apply; a bare `-e NAME` has been looked up already.
+    pub env: Vec<(String, String)>,
+    /// `--unsetenv`: names removed from the image's environment.
+    pub unset_env: Vec<String>,
+    /// `-w`, absolute.
+    pub workdir: Option<String>,
+    /// `-u`: `user[:group]`, names or numbers; resolved against the image's passwd and group files.
+    pub user: Option<String>,
+    /// `-h`, validated.
+    pub hostname: Option<String>,
+    /// `-l` and `--label-file`.
+    pub labels: BTreeMap<String, String>,
+    /// `-v`, `--mount`, `--tmpfs`, in the order given.
+    pub mounts: Vec<MountRequest>,
+    /// `--userns`.
+    pub userns: UsernsMode,
+    /// `--network`.
+    pub network: NetworkMode,
+    /// `--privileged`.
+    pub privileged: bool,
+    /// `--cap-add`, upper case with the `CAP_` prefix, or `ALL`.
+    pub cap_add: Vec<String>,
+    /// `--cap-drop`, in the same form.
+    pub cap_drop: Vec<String>,
+    /// `--security-opt`.
+    pub security: SecurityOptions,
+    /// `--read-only`: the root is mounted read-only.
+    pub read_only: bool,
+    /// `--read-only-tmpfs` (default true): with `--read-only`, `/run`, `/tmp` and `/var/tmp` are writable tmpfs.
+    pub read_only_tmpfs: bool,
+    /// `-t`.
+    pub tty: bool,
+    /// `-i`.
+    pub interactive: bool,
+    /// `--detach-keys`, parsed to the bytes that the terminal sends; empty: no way out.
+    pub detach_keys: Vec<u8>,
+    /// `--init`.
+    pub init: bool,
+    /// `--rm`.
+    pub rm: bool,
+    /// `--stop-signal`, a signal number.
+    pub stop_signal: Option<i32>,
+    /// `--stop-timeout`, seconds.
+    pub stop_timeout: Option<u32>,
+    /// `--ulimit`.
+    pub rlimits: Vec<Rlimit>,
+    /// `--shm-size`, bytes.
+    pub shm_size: Option<u64>,
+    /// `--add-host NAME:IP`.
+    pub add_hosts: Vec<(String, String)>,
+    /// `--dns`, `--dns-search`, `--dns-option`.
+    pub dns: Dns,
+    /// `--log-driver` and `--log-opt`.
+    pub log: LogOptions,
+}
+
+/// `--dns*`: what goes into `/etc/resolv.conf` instead of the host's.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Dns {
+    /// Name servers.
+    pub servers: Vec<String>,
+    /// Search domains; a single `.` means none.
+    pub search: Vec<String>,
+    /// Options.
+    pub options: Vec<String>,
+}
+
+/// Something that is mounted into the container's root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountRequest {
+    /// Where from.
+    pub source: MountSource,
+    /// Where to: an absolute path in the container.
+    pub destination: String,
+    /// How.
+    pub options: MountOptions,
+}
+
+/// Where a mount comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountSource {
+    /// A file or folder of the host, absolute.
+    Bind {
+        /// The path on the host.
+        path: PathBuf,
+        /// `-v` makes a missing source (a folder); `--mount type=bind` does not.
+        create: bool,
+    },
+    /// A named volume, made if it is not there.
+    Volume {
+        /// Its name.
+        name: String,
+    },
+    /// A volume of this container alone, removed with it.
+    AnonymousVolume,
+    /// A tmpfs.
+    Tmpfs {
+        /// Bytes; the kernel's default (half the memory) if not given.
+        size: Option<u64>,
+        /// Mode of its root, default 1777.
+        mode: Option<u32>,
+    },
+}
+
+/// Options of a mount.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountOptions {
+    /// `ro`, applied to everything below too.
+    pub read_only: bool,
+    /// `U`: the source's owner becomes the container's user.
+    pub chown: bool,
+    /// `nocopy`: a new volume is not filled from the image.
+    pub no_copy: bool,
+    /// `noexec`.
+    pub no_exec: bool,
+    /// `suid`: set-id bits count (off by default for binds, tmpfs and volumes).
+    pub suid: bool,
+    /// `dev`: device files count (off by default).
+    pub dev: bool,
+    /// `rslave`, `rshared`… default rprivate.
+    pub propagation: Propagation,
+    /// `bind` instead of `rbind`: without what is mounted below the source.
+    pub non_recursive: bool,
+}
+
+/// Mount propagation (mount_namespaces(7)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Propagation {
+    /// Mounts stay on their side.
+    #[default]
+    Private,
+    /// The host's later mounts appear in the container.
+    Slave,
+    /// Both ways.
+    Shared,
+}
+
+/// `--userns`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UsernsMode {
+    /// Root in the container is the user, other ids are the user's subordinate ids.
+    #[default]
+    Default,
+    /// The user keeps uid and gid in the container.
+    KeepId {
+        /// Uid in the container, default the user's.
+        uid: Option<u32>,
+        /// Gid in the container, default the user's.
+        gid: Option<u32>,
+    },
+}
+
+/// `--network`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkMode {
+    /// Not given: for now the same as `None`, with a notice.
+    #[default]
+    Default,
+    /// Loopback only.
+    None,
+    /// The host's own network.
+    Host,
+}
+
+/// `--security-opt`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecurityOptions {
+    /// `no-new-privileges[=true|false]`; default on (see SECURITY).
+    pub no_new_privileges: Option<bool>,
+    /// `seccomp=unconfined` or a profile file.
+    pub seccomp: SeccompChoice,
+    /// `unmask=PATH[:PATH…]|ALL`.
+    pub unmask: Vec<String>,
+    /// `mask=PATH[:PATH…]`.
+    pub mask: Vec<String>,
+}
+
+/// Which system call filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SeccompChoice {
+    /// The built-in profile.
+    #[default]
+    Default,
+    /// None.
+    Unconfined,
+    /// A profile in docker's JSON format: its text, read when the container was created.
+    Profile(String),
+}
+
+/// One `--ulimit`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// Name as in docker and getrlimit(2), lower case without `RLIMIT_`: `nofile`, `nproc`, `core`…
+    pub name: String,
+    /// Soft limit; `u64::MAX` is unlimited.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+/// `--log-driver`, `--log-opt`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogOptions {
+    /// `k8s-file` (default) or `none`.
+    pub driver: LogDriver,
+    /// `max-size`: bytes after which the file is rotated.
+    pub max_size: u64,
+    /// `max-file`: how many files are kept, the current one included.
+    pub max_file: u32,
+}
+
+impl Default for LogOptions {
+    /// Bounded: three files of 8 MiB.
+    fn default() -> Self {
+        Self { driver: LogDriver::K8sFile, max_size: 8 << 20, max_file: 3 }
+    }
+}
+
+/// Where output is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    /// The Kubernetes CRI text format, podman's default: one line per line, with time, stream and F or P.
+    #[default]
+    K8sFile,
+    /// Nowhere.
+    None,
+}

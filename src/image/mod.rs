@@ -1,0 +1,1 @@
+//! images: references, manifests, the local store, pull and load.

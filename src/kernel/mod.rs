@@ -1,0 +1,1 @@
+//! system calls that rustix and nix do not have.

@@ -1,0 +1,1 @@
+//! the layer store.

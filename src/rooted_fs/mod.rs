@@ -1,0 +1,1 @@
+//! paths that cannot leave a root.

@@ -1,0 +1,111 @@
+//! Files that are replaced whole.
+
+use super::Error;
+use serde::{Serialize, de::DeserializeOwned};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// How much a write must survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// A killed process, not a power cut: for what is rebuilt or worthless after a reboot. No fsync.
+    Process,
+    /// A power cut too: fdatasync of the file before the rename, fsync of the folder after it.
+    PowerCut,
+}
+
+/// Replaces `path` with `bytes` in one step: a reader sees the old file or the new one, never a part. Mode 0600.
+pub fn write_atomic(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), Error> {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let serial = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let temporary = path.with_file_name(format!(".{name}.{}.{serial}.tmp", std::process::id()));
+    let written = (|| {
+        // A file of that name can only be left over from a dead process that had our pid.
+        remove_file_if_there(&temporary)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(Error::io("create", &temporary))?;
+        file.write_all(bytes).map_err(Error::io("write", path))?;
+        if durability == Durability::PowerCut {
+            file.sync_data().map_err(Error::io("write", path))?;
+        }
+        fs::rename(&temporary, path).map_err(Error::io("write", path))
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    } else if durability == Durability::PowerCut {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io("sync", folder))?;
+    }
+    written
+}
+
+/// [`write_atomic`] of a value as JSON.
+pub fn write_json<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<(), Error> {
+    let bytes =
+        serde_json::to_vec(value).map_err(|source| Error::Record { path: path.to_owned(), source })?;
+    write_atomic(path, &bytes, durability)
+}
+
+/// Reads a JSON record; `None` if there is no such file.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("read", path)(e)),
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Record { path: path.to_owned(), source })
+}
+
+/// Creates a folder and its parents with mode 0700; one that is there already is left as it is.
+pub fn create_dir_private(path: &Path) -> Result<(), Error> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::io("create", path))
+}
+
+/// Removes a file; that it is not there is no error.
+pub fn remove_file_if_there(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_replaces_the_whole_file_and_leaves_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        for durability in [Durability::Process, Durability::PowerCut] {
+            write_json(&path, &vec![1, 2, 3], durability).unwrap();
+            write_json(&path, &vec![4], durability).unwrap();
+            assert_eq!(read_json::<Vec<i32>>(&path).unwrap(), Some(vec![4]));
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_torn_record_is_an_error_and_a_missing_one_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        assert!(read_json::<Vec<i32>>(&path).unwrap().is_none());
+        fs::write(&path, "[1,").unwrap();
+        assert!(matches!(read_json::<Vec<i32>>(&path), Err(Error::Record { .. })));
+    }
+
+    #[test]
+    fn a_write_into_a_missing_folder_fails_and_says_where() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = write_atomic(&dir.path().join("no/file"), b"", Durability::Process).unwrap_err();
+        assert!(error.to_string().contains("/no/"), "{error}");
+    }
+}

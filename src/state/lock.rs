@@ -1,0 +1,151 @@
+//! Locks that end with their holder.
+
+use super::Error;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// A held lock on a file: an open file description lock (fcntl_locking(2), `F_OFD_SETLK`). It is released
+/// when every copy of the descriptor, in every process that inherited it, is closed.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+impl Lock {
+    /// Takes the lock, waiting for its holder. The file is created with mode 0600.
+    pub fn exclusive(path: &Path) -> Result<Self, Error> {
+        Self::take(path, true, Kind::Write).map(|lock| lock.expect_waited(path))?
+    }
+
+    /// Takes the lock together with other readers, waiting for a writer.
+    pub fn shared(path: &Path) -> Result<Self, Error> {
+        Self::take(path, true, Kind::Read).map(|lock| lock.expect_waited(path))?
+    }
+
+    /// Takes the lock if nobody has it; `None` if somebody does.
+    pub fn try_exclusive(path: &Path) -> Result<Option<Self>, Error> {
+        Self::take(path, false, Kind::Write)
+    }
+
+    /// Whether somebody holds the lock exclusively now. Asks without taking it, so it disturbs nobody.
+    pub fn is_held(path: &Path) -> Result<bool, Error> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(Error::io("lock", path)(e)),
+        };
+        let mut query = whole_file(Kind::Read);
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut query)).map_err(|e| Error::io("lock", path)(e.into()))?;
+        Ok(i32::from(query.l_type) != libc::F_UNLCK)
+    }
+
+    fn take(path: &Path, wait: bool, kind: Kind) -> Result<Option<Self>, Error> {
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(path)
+                .map_err(Error::io("lock", path))?;
+            let request = whole_file(kind);
+            let done = if wait {
+                fcntl(&file, FcntlArg::F_OFD_SETLKW(&request))
+            } else {
+                fcntl(&file, FcntlArg::F_OFD_SETLK(&request))
+            };
+            match done {
+                Ok(_) => {}
+                Err(nix::Error::EINTR) => continue,
+                Err(nix::Error::EAGAIN | nix::Error::EACCES) if !wait => return Ok(None),
+                Err(e) => return Err(Error::io("lock", path)(e.into())),
+            }
+            // Whoever removed the file while we waited took its name away: ours locks nothing then.
+            let ours = file.metadata().map_err(Error::io("lock", path))?;
+            match std::fs::metadata(path) {
+                Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => {
+                    return Ok(Some(Self { file }));
+                }
+                _ => continue,
+            }
+        }
+    }
+}
+
+/// For the waiting forms: `take` only answers `None` when it was told not to wait.
+trait ExpectWaited {
+    fn expect_waited(self, path: &Path) -> Result<Lock, Error>;
+}
+
+impl ExpectWaited for Option<Lock> {
+    fn expect_waited(self, path: &Path) -> Result<Lock, Error> {
+        self.ok_or_else(|| Error::io("lock", path)(ErrorKind::WouldBlock.into()))
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Read,
+    Write,
+}
+
+fn whole_file(kind: Kind) -> libc::flock {
+    let l_type = match kind {
+        Kind::Read => libc::F_RDLCK,
+        Kind::Write => libc::F_WRLCK,
+    };
+    libc::flock {
+        // The constants are 0 to 2.
+        l_type: i16::try_from(l_type).unwrap_or_default(),
+        l_whence: 0,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_seen_by_others_without_being_taken_and_ends_with_its_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert!(!Lock::is_held(&path).unwrap());
+        let lock = Lock::try_exclusive(&path).unwrap().unwrap();
+        assert!(Lock::is_held(&path).unwrap());
+        assert!(Lock::try_exclusive(&path).unwrap().is_none());
+        drop(lock);
+        assert!(!Lock::is_held(&path).unwrap());
+        assert!(Lock::try_exclusive(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_waiter_whose_file_was_removed_locks_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = Lock::exclusive(&path).unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| Lock::exclusive(&path).unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            std::fs::remove_file(&path).unwrap();
+            drop(first);
+            let second = waiter.join().unwrap();
+            assert!(Lock::is_held(&path).unwrap());
+            drop(second);
+        });
+    }
+}
