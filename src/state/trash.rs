@@ -156,7 +156,7 @@ mod tests {
         let victim = dir.path().join("victim");
         fs::create_dir_all(victim.join("a")).unwrap();
         fs::write(victim.join("a/f"), "x").unwrap();
-        fs::set_permissions(victim.join("a"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(victim.join("a"), fs::Permissions::from_mode(0o000)).unwrap();
         remove_tree(&victim).unwrap();
         assert!(!victim.exists());
     }
