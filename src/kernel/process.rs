@@ -1,0 +1,173 @@
+//! fork, clone3, close_range, process titles.
+
+use nix::libc;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+/// Which side of a [`fork`] or [`clone`] this is.
+#[derive(Debug)]
+pub enum Side {
+    /// The caller, with the child's pid in the caller's pid namespace and a descriptor of it.
+    Parent(Child),
+    /// The new process.
+    Child,
+}
+
+/// A child process.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid, in the namespace of the caller.
+    pub pid: i32,
+    /// A pidfd of it (close-on-exec).
+    pub pidfd: OwnedFd,
+}
+
+/// The `CLONE_*` flags of clone(2) that [`clone`] takes.
+pub type CloneFlags = nix::sched::CloneFlags;
+
+/// `struct clone_args` of linux/sched.h, up to `cgroup` (Linux 5.7).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// [`clone`] without new namespaces.
+pub fn fork() -> io::Result<Side> {
+    clone(CloneFlags::empty(), None)
+}
+
+/// Forks by clone3(2) into new namespaces and, if given, straight into a cgroup v2 folder.
+///
+/// With `CLONE_PARENT` the new process is a child of the caller's parent. The child is a copy of the whole
+/// address space; destructors and buffers are its own copy, so it must end with [`exit_now`] or an exec.
+///
+/// # Errors
+/// `EBUSY` if this process has more than one thread: a lock held by another thread would never be released in the
+/// child. Otherwise what clone3 says.
+pub fn clone(flags: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
+    // `.`, `..` and one folder per thread (proc_pid_task(5)).
+    if rustix::fs::stat("/proc/self/task").is_ok_and(|task| task.st_nlink > 3) {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let mut pidfd: libc::c_int = -1;
+    let bits = u64::from(flags.bits().cast_unsigned());
+    let parent_is_shared = bits & u64::from(libc::CLONE_PARENT.cast_unsigned()) != 0;
+    let args = CloneArgs {
+        flags: bits
+            | u64::from(libc::CLONE_PIDFD.cast_unsigned())
+            | if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 },
+        pidfd: (&raw mut pidfd) as u64,
+        // clone3 refuses a signal together with CLONE_PARENT: the child then has its parent's.
+        exit_signal: if parent_is_shared { 0 } else { u64::from(libc::SIGCHLD.cast_unsigned()) },
+        cgroup: cgroup.map_or(0, |fd| u64::from(fd.as_raw_fd().cast_unsigned())),
+        ..Default::default()
+    };
+    // SAFETY: no CLONE_VM and no stack: the child continues on a copy of this stack, as after fork. The process
+    // has one thread (checked above), so no lock of the C library or of ours is held by anybody else. `args` and
+    // `pidfd` outlive the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    match pid {
+        0 => Ok(Side::Child),
+        pid if pid > 0 => {
+            let pid = i32::try_from(pid).unwrap_or(i32::MAX);
+            // SAFETY: the kernel has just put a new descriptor there, which nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Side::Parent(Child { pid, pidfd }))
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ends this process at once: no destructor, no buffer, no handler of the copy of the parent that it is.
+pub fn exit_now(code: u8) -> ! {
+    // SAFETY: _exit(2) takes any number and does not return.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
+/// Marks every descriptor from `first` on as close-on-exec (Linux 5.11), so that none leaks through an exec
+/// (CVE-2024-21626).
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: takes numbers only; descriptors stay open, so no owner is surprised.
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    match io::Error::last_os_error() {
+        _ if result == 0 => Ok(()),
+        e if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => close_on_exec_each(first),
+        e => Err(e),
+    }
+}
+
+fn close_on_exec_each(first: u32) -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let Some(fd) = name.to_str().and_then(|n| n.parse::<u32>().ok()).filter(|fd| *fd >= first) else {
+            continue;
+        };
+        // SAFETY: F_SETFD on a number; one that was closed meanwhile answers EBADF, which is fine.
+        unsafe { libc::fcntl(fd.cast_signed(), libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(())
+}
+
+/// Forks this process's standard streams away from the caller's: replaces descriptor `target` (0, 1 or 2).
+pub fn replace_stdio(fd: BorrowedFd<'_>, target: i32) -> io::Result<()> {
+    loop {
+        // SAFETY: dup2 onto one of the three standard descriptors, which std treats as borrowed and always open.
+        if unsafe { libc::dup2(fd.as_raw_fd(), target) } >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Changes what ps(1) shows: the command line (as far as the original one's space reaches) and the 15-byte name.
+pub fn set_title(title: &str) -> io::Result<()> {
+    let name = std::ffi::CString::new(&title.as_bytes()[..title.len().min(15)])?;
+    rustix::thread::set_name(&name)?;
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // proc_pid_stat(5): after the name in parentheses, field 3 comes first; arg_start and arg_end are 48 and 49.
+    let mut fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').skip(48 - 3);
+    let mut address = || fields.next().and_then(|f| f.parse::<usize>().ok());
+    let (Some(start), Some(end)) = (address(), address()) else { return Ok(()) };
+    if start == 0 || end <= start {
+        return Ok(());
+    }
+    let mut line = vec![0; end - start];
+    let text = OsStr::new(title).as_bytes();
+    let shown = text.len().min(line.len() - 1);
+    line[..shown].copy_from_slice(&text[..shown]);
+    // SAFETY: [start, end) is where the kernel put this process's arguments on the initial stack: mapped, writable,
+    // and only read by std::env::args, which copies; nothing of ours holds a reference into it.
+    unsafe {
+        std::ptr::copy_nonoverlapping(line.as_ptr(), std::ptr::with_exposed_provenance_mut(start), line.len())
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_several_threads_cannot_fork() {
+        // The test harness itself has a second thread.
+        assert_eq!(fork().unwrap_err().raw_os_error(), Some(libc::EBUSY));
+    }
+}

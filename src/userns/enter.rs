@@ -1,0 +1,224 @@
+//! Getting into U.
+
+use super::ids::find_helper;
+use super::{Error, Identity, Mode};
+use crate::kernel::process::{self, Side};
+use crate::state::{self, Durability, Paths};
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::process::DumpableBehavior;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// How a process came into U.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Namespace {
+    /// It was there.
+    Already,
+    /// It joined another process's.
+    Joined,
+    /// It made a new one: [`advertise`] it if this process lives on.
+    Made,
+}
+
+/// The note that a long-lived process in U leaves for others to join it.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    pid: i32,
+    start_time: u64,
+    uid_map: String,
+}
+
+/// Whether this process is root in a user namespace that is not the host's.
+pub fn is_inside() -> bool {
+    rustix::process::geteuid().is_root()
+        && fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| {
+            super::IdMap::parse(&map).0 != [super::IdRange { inside: 0, outside: 0, count: u32::MAX }]
+        })
+}
+
+/// Writes the id maps of a namespace from outside it: the half of [`enter`] that the entering process cannot do.
+#[derive(Debug)]
+pub struct Mapper {
+    commands: Option<[Command; 2]>,
+}
+
+const HELPERS: [&str; 2] = ["newuidmap", "newgidmap"];
+
+impl Mapper {
+    /// For the process `pid`, which has left or is about to leave for a new namespace.
+    pub fn new(identity: &Identity, pid: i32) -> Self {
+        let Mode::Subordinate { uids, gids } = &identity.mode else { return Self { commands: None } };
+        let command = |helper: &str, map: &super::IdMap| {
+            let mut command = Command::new(find_helper(helper).unwrap_or_else(|| PathBuf::from(helper)));
+            command.arg(pid.to_string());
+            command.args(map.0.iter().flat_map(|r| [r.inside, r.outside, r.count]).map(|n| n.to_string()));
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+            command
+        };
+        Self { commands: Some([command(HELPERS[0], uids), command(HELPERS[1], gids)]) }
+    }
+
+    /// Runs both helpers at once and waits for them. Does nothing in single-id mode.
+    pub fn map(self) -> Result<(), Error> {
+        let Some(commands) = self.commands else { return Ok(()) };
+        let started = commands.map(|mut command| command.spawn());
+        for (helper, child) in HELPERS.into_iter().zip(started) {
+            let failed = |message: String| Error::Helper { helper, message };
+            let mut child = child.map_err(|e| failed(e.to_string()))?;
+            let status = child.wait().map_err(|e| failed(e.to_string()))?;
+            if !status.success() {
+                let mut message = String::new();
+                if let Some(mut stderr) = child.stderr.take() {
+                    let _ = stderr.read_to_string(&mut message);
+                }
+                let message = message.trim().trim_start_matches(helper).trim_start_matches(": ");
+                return Err(failed(if message.is_empty() { status.to_string() } else { message.to_owned() }));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes this process root in U. It must have one thread.
+pub fn enter(paths: &Paths, identity: &Identity) -> Result<Namespace, Error> {
+    enter_with(paths, identity, || {
+        // The helpers have no power over a namespace from within it: a child stays outside and runs them.
+        let (mut ours, mut theirs) =
+            std::os::unix::net::UnixStream::pair().map_err(Error::step("create a socket pair"))?;
+        let target = std::process::id().cast_signed();
+        match process::fork().map_err(Error::step("fork"))? {
+            Side::Child => {
+                drop(ours);
+                let mut go = [0];
+                if theirs.read_exact(&mut go).is_ok() {
+                    let answer = match Mapper::new(identity, target).map() {
+                        Ok(()) => String::new(),
+                        Err(e) => e.to_string(),
+                    };
+                    let _ = theirs.write_all(answer.as_bytes());
+                    process::exit_now(0);
+                }
+                process::exit_now(1)
+            }
+            Side::Parent(child) => {
+                drop(theirs);
+                Ok(Box::new(move || {
+                    ours.write_all(&[1]).map_err(Error::step("start the id map helper"))?;
+                    let mut answer = String::new();
+                    ours.read_to_string(&mut answer).map_err(Error::step("wait for the id map helper"))?;
+                    let _ = rustix::process::waitid(
+                        rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&child.pidfd)),
+                        rustix::process::WaitIdOptions::EXITED,
+                    );
+                    match answer.split_once(" failed: ") {
+                        None => Ok(()),
+                        Some((helper, message)) => Err(Error::Helper {
+                            helper: HELPERS.into_iter().find(|h| *h == helper).unwrap_or("newuidmap"),
+                            message: message.to_owned(),
+                        }),
+                    }
+                }))
+            }
+        }
+    })
+}
+
+/// What writes the maps of the namespace that this process has just made.
+type WriteMaps<'a> = Box<dyn FnOnce() -> Result<(), Error> + 'a>;
+
+/// [`enter`], with the maps written by whoever `prepare` (called before leaving the old namespace, and only if a
+/// new one is made) arranges.
+pub fn enter_with<'a>(
+    paths: &Paths,
+    identity: &Identity,
+    prepare: impl FnOnce() -> Result<WriteMaps<'a>, Error>,
+) -> Result<Namespace, Error> {
+    if is_inside() {
+        return Ok(Namespace::Already);
+    }
+    if let Some(process) = find_joinable(paths, identity)
+        && setns(&process, CloneFlags::CLONE_NEWUSER).is_ok()
+    {
+        become_root()?;
+        return Ok(Namespace::Joined);
+    }
+    let write_maps = prepare()?;
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| Error::Refused(e.into()))?;
+    dumpable()?;
+    match &identity.mode {
+        Mode::Subordinate { .. } => write_maps()?,
+        Mode::Single { .. } => {
+            let write = |file: &str, text: &str| {
+                fs::write(format!("/proc/self/{file}"), text).map_err(Error::step("write the id map"))
+            };
+            write("setgroups", "deny")?;
+            write("uid_map", &format!("0 {} 1\n", identity.uid))?;
+            write("gid_map", &format!("0 {} 1\n", identity.gid))?;
+        }
+    }
+    become_root()?;
+    Ok(Namespace::Made)
+}
+
+/// Uid and gid 0 of the namespace are the caller's own ids, so nothing changes but that the capabilities count
+/// and files are made as root's; the extra call is for a caller whose real ids were mapped elsewhere.
+fn become_root() -> Result<(), Error> {
+    use nix::unistd::{Gid, Uid, setresgid, setresuid};
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    setresgid(gid, gid, gid).map_err(Error::step("become root in the user namespace"))?;
+    setresuid(uid, uid, uid).map_err(Error::step("become root in the user namespace"))?;
+    dumpable()
+}
+
+fn dumpable() -> Result<(), Error> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(Error::step("stay visible"))
+}
+
+fn note_path(paths: &Paths) -> PathBuf {
+    paths.run().join("userns.json")
+}
+
+/// Tells later processes of this user that they may join this one's namespace, for as long as it lives.
+pub fn advertise(paths: &Paths) -> Result<(), Error> {
+    let read = |file: &str| fs::read_to_string(format!("/proc/self/{file}"));
+    let pid = std::process::id().cast_signed();
+    let note = Note {
+        pid,
+        start_time: start_time(pid)
+            .ok_or_else(|| Error::step("read /proc")(io::Error::from(io::ErrorKind::NotFound)))?,
+        uid_map: read("uid_map").map_err(Error::step("read the id map"))?,
+    };
+    state::write_json(&note_path(paths), &note, Durability::Process)
+        .map_err(|e| Error::step("leave a note")(io::Error::other(e)))
+}
+
+/// A live process of this user in a namespace with the map that we would make.
+fn find_joinable(paths: &Paths, identity: &Identity) -> Option<OwnedFd> {
+    let note: Note = state::read_json(&note_path(paths)).ok()??;
+    let pidfd = rustix::process::pidfd_open(
+        rustix::process::Pid::from_raw(note.pid)?,
+        rustix::process::PidfdFlags::empty(),
+    )
+    .ok()?;
+    // The descriptor pins the process; only now can its number be trusted to be the one in the note.
+    if start_time(note.pid)? != note.start_time {
+        return None;
+    }
+    let map = super::IdMap::parse(&fs::read_to_string(format!("/proc/{}/uid_map", note.pid)).ok()?);
+    let same = match &identity.mode {
+        Mode::Subordinate { uids, .. } => map == *uids,
+        Mode::Single { .. } => map.0 == [super::IdRange { inside: 0, outside: identity.uid, count: 1 }],
+    };
+    same.then_some(pidfd)
+}
+
+/// When a process started, in clock ticks since boot (proc_pid_stat(5), field 22): with the boot id, tells a
+/// process from a later one that got the same pid.
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(22 - 3)?.parse().ok()
+}
