@@ -137,6 +137,64 @@ pub fn replace_stdio(fd: BorrowedFd<'_>, target: i32) -> io::Result<()> {
     }
 }
 
+/// Owns a descriptor that was left open for this program by who executed it, and makes it close-on-exec.
+///
+/// # Errors
+/// `EBADF` if it is not open or is one of the standard three, or if it is close-on-exec already: then this process
+/// opened it itself and somebody here owns it.
+pub fn inherited_fd(number: std::os::fd::RawFd) -> io::Result<OwnedFd> {
+    let bad = || io::Error::from_raw_os_error(libc::EBADF);
+    if number < 3 {
+        return Err(bad());
+    }
+    // SAFETY: F_GETFD on a number; nothing is borrowed or changed.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
+        return Err(bad());
+    }
+    // SAFETY: the descriptor is open, and everything that this process opens itself is close-on-exec, so that
+    // nobody here owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(fd)
+}
+
+/// All signals unblocked, and the default action for those that programs ignore (std does so with SIGPIPE, nohup with
+/// SIGHUP): what is ignored or blocked stays so over an exec.
+pub fn reset_signals() -> io::Result<()> {
+    use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+    use libc::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
+    for signal in [SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGCHLD, SIGUSR1, SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU] {
+        // SAFETY: SIG_DFL runs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
+}
+
+/// execveat(2) of an open file. Returns only if it fails.
+pub fn exec_descriptor(
+    file: BorrowedFd<'_>,
+    argv: &[std::ffi::CString],
+    env: &[std::ffi::CString],
+) -> io::Error {
+    let pointers = |list: &[std::ffi::CString]| {
+        list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
+    };
+    let (argv, env) = (pointers(argv), pointers(env));
+    // SAFETY: both lists end with a null pointer and point to C strings that outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
 /// Changes what ps(1) shows: the command line (as far as the original one's space reaches) and the 15-byte name.
 pub fn set_title(title: &str) -> io::Result<()> {
     let name = std::ffi::CString::new(&title.as_bytes()[..title.len().min(15)])?;

@@ -1,1 +1,42 @@
-//! the OCI runtime.
+//! The OCI runtime: from a [`Spec`] to a running process, and a second process into a running container.
+//!
+//! ```text
+//!   monitor (root in U) ── clone3(new user, mount, pid, ipc, uts, net, cgroup) ── init
+//!      writes init's id maps ───────────────────────────────────────────────────▶ becomes root of C
+//!                                                                                 mounts, step by step
+//!      ◀────────────────────────────────────────────────── terminal, or an error
+//!                                                                                 credentials, seccomp
+//!      ◀────────────────────────────────── end of the channel = the command runs  exec
+//! ```
+//!
+//! What is to be done is decided by pure functions ([`plan`]) and is a list of [`Step`]s that prints well; the
+//! executor ([`mounts`]) only carries it out. The container's user namespace C is nested in the user's own, U: root in
+//! the container has power over its own namespaces only.
+//!
+//! What must never happen (SECURITY):
+//! * a path inside the container's root that is looked up by name: every target is resolved below a descriptor
+//!   of the root and mounted on by descriptor;
+//! * our own binary reachable from inside: the process is not dumpable from the clone to the exec, and the exec goes
+//!   through a sealed stub ([`crate::kernel::stub`]), so that `/proc/self/exe` never means the binary;
+//! * a descriptor that leaks: all but the standard three are close-on-exec, checked last.
+
+pub mod capabilities;
+mod channel;
+mod error;
+mod init;
+mod join;
+mod launch;
+pub mod masks;
+mod mounts;
+mod plan;
+pub mod seccomp;
+mod spec;
+pub mod users;
+
+pub use channel::{Channel, FromInit};
+pub use error::Error;
+pub use init::{Hooks, Stdio, spawn};
+pub use join::{JoinRequest, join};
+pub use launch::{INIT_NAME, init_main};
+pub use plan::{Step, plan};
+pub use spec::{Mount, MountAttributes, Network, Process, Propagation, Rlimit, Source, Spec};

@@ -1,0 +1,339 @@
+//! The monitor: the one process of ours that a running container has.
+//!
+//! A fork of the CLI, without exec, so it costs no start-up and shares its pages. In order: it leaves the CLI's session
+//! and streams, becomes root in the user's namespace, makes the writable layer, spawns the container's first process,
+//! writes `live.json`, and runs the session. When the process has ended it writes `exit.json` (or removes
+//! everything, for `--rm`), tells the clients, and is gone; the end of its process releases the lock.
+//!
+//! The CLI stays outside of the user's namespace, from where the set-uid helpers can write its id map, and waits.
+
+use super::record::{Exit, Live, MountKind, ProcessId, Record, Started};
+use super::session::{Client, Ended, Failure, Frame, Pump, Streams, make_streams};
+use super::store::{Places, now, release_name};
+use super::{Error, etc_files, logs, recover};
+use crate::kernel::process::{self, Side};
+use crate::layers::LayerStore;
+use crate::rooted_fs::Root;
+use crate::sandbox::{self, FromInit, Hooks, Mount, MountAttributes, Network, Source};
+use crate::state::{self, Durability, Lock, Paths};
+use crate::union::{Layers, Upper};
+use crate::userns::{self, Identity, Mapper, Mode, Namespace, container_map};
+use crate::volume;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+/// Everything a start needs.
+pub struct Start<'a> {
+    /// Where state is.
+    pub paths: &'a Paths,
+    /// Who starts it.
+    pub identity: &'a Identity,
+    /// The container.
+    pub record: &'a Record,
+    /// Its places.
+    pub places: &'a Places,
+    /// Its lock, held.
+    pub lock: Lock,
+    /// The first size of its terminal.
+    pub window: Option<rustix::termios::Winsize>,
+}
+
+/// Starts a container: forks its monitor and returns the first client's end of its session. The caller has one thread.
+/// Whether the command runs is the first thing that the session tells.
+pub fn start(start: Start<'_>) -> Result<Client, Error> {
+    let (ours, theirs) = UnixStream::pair().map_err(Error::io("make a socket pair"))?;
+    let (mut map_request, map_side) = UnixStream::pair().map_err(Error::io("make a socket pair"))?;
+    match process::fork().map_err(Error::io("fork the monitor"))? {
+        Side::Child => {
+            drop((ours, map_request));
+            monitor(&start, theirs, map_side);
+            process::exit_now(0)
+        }
+        Side::Parent(monitor) => {
+            drop((theirs, map_side, start.lock));
+            // One byte asks for the id map; the end of the socket means that none is needed.
+            let mut byte = [0];
+            if map_request.read(&mut byte).unwrap_or(0) == 1 {
+                let answer = match Mapper::new(start.identity, monitor.pid).map() {
+                    Ok(()) => Vec::new(),
+                    Err(e) => serde_json::to_vec(&Failure::of(&e)).unwrap_or_default(),
+                };
+                let _ = map_request.write_all(&answer);
+            }
+            Ok(Client::new(ours))
+        }
+    }
+}
+
+fn monitor(start: &Start<'_>, client: UnixStream, map_side: UnixStream) {
+    let mut client = Some(client);
+    if let Err(error) = supervise(start, &mut client, map_side) {
+        let failure = Failure::of(&error);
+        undo(start, &failure);
+        if let (Some(mut client), Ok(json)) = (client, serde_json::to_vec(&failure)) {
+            let mut bytes = Vec::new();
+            Frame::Failed(json).encode(&mut bytes);
+            let _ = client.write_all(&bytes);
+        }
+    }
+}
+
+/// Leaves nothing half-made of a container that did not start.
+fn undo(start: &Start<'_>, failure: &Failure) {
+    let Start { paths, record, places, .. } = start;
+    if record.rm {
+        let _ = remove(paths, record, places);
+    } else {
+        let started: Option<Started> = state::read_json(&places.data.join("state.json")).ok().flatten();
+        if let Some(started) = started {
+            let code = i32::from(crate::diagnose::Diagnose::exit_code(failure));
+            let exit = Exit { code, finished: now(), started: started.started, error: Some(failure.to_string()) };
+            let _ = state::write_json(&places.data.join("exit.json"), &exit, Durability::PowerCut);
+        }
+        let _ = state::remove_tree(&places.run);
+    }
+}
+
+fn supervise(start: &Start<'_>, client: &mut Option<UnixStream>, map_side: UnixStream) -> Result<(), Error> {
+    let Start { paths, identity, record, places, .. } = start;
+    leave_cli(&record.name)?;
+    enter_userns(paths, identity, map_side)?;
+
+    let layers = prepare_layers(paths, identity, record, places)?;
+    let started = now();
+    if !record.rm {
+        let state = Started { started, boot_id: state::boot_id()? };
+        state::write_json(&places.data.join("state.json"), &state, Durability::PowerCut)?;
+    }
+    let (stdio, mut streams) =
+        make_streams(record.interactive, record.spec.process.terminal).map_err(Error::io("make pipes"))?;
+    let mut mounts = resolve_mounts(paths, record);
+    mounts.extend(write_etc_files(record, places)?);
+    let listener = listen(places)?;
+
+    let (child, channel) = sandbox::spawn(
+        &record.spec,
+        &Hooks {
+            layers: &layers,
+            place: &places.data,
+            mounts,
+            maps: maps(identity, record),
+            single_id: matches!(identity.mode, Mode::Single { .. }),
+            stdio,
+            window: start.window,
+            furnish: &|root| furnish(paths, record, root),
+        },
+    )?;
+    await_running(&channel, record, &mut streams)?;
+    drop(channel);
+    let init = ProcessId::of(child.pid);
+    let monitor = ProcessId::of(std::process::id().cast_signed());
+    if let (Some(init), Some(monitor)) = (init, monitor) {
+        let live = Live { monitor, init, started, boot_id: state::boot_id()? };
+        state::write_json(&places.run.join("live.json"), &live, Durability::Process)?;
+    }
+
+    let mut log = logs::LogWriter::open(&places.data, &record.log);
+    let mut sink = |is_error: bool, bytes: &[u8]| {
+        log.write(if is_error { logs::Stream::Stderr } else { logs::Stream::Stdout }, bytes);
+    };
+    let mut pump = Pump::new(child.pidfd.as_fd(), streams, Some(listener), &mut sink)
+        .map_err(Error::io("run the session"))?;
+    if let Some(client) = client.take() {
+        pump.add_client(client).map_err(Error::io("run the session"))?;
+    }
+    pump.tell(&Frame::Started);
+    let ended = pump.run().map_err(Error::io("run the session"))?;
+    conclude(start, started, ended)?;
+    pump.finish(&Frame::Exited(ended.exit_code()));
+    Ok(())
+}
+
+/// The monitor is nobody's job: its own session, no terminal, no working directory that could be in the way.
+fn leave_cli(name: &str) -> Result<(), Error> {
+    rustix::process::setsid().map_err(Error::io("make a session"))?;
+    rustix::process::chdir("/").map_err(Error::io("change to /"))?;
+    let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+    let null = null.map_err(Error::io("open /dev/null"))?;
+    for target in 0..=2 {
+        process::replace_stdio(null.as_fd(), target).map_err(Error::io("leave the terminal"))?;
+    }
+    process::set_title(&format!("coracle: monitor {name}")).map_err(Error::io("set the title"))
+}
+
+fn enter_userns(paths: &Paths, identity: &Identity, mut map_side: UnixStream) -> Result<(), Error> {
+    let entered = userns::enter_with(paths, identity, || {
+        Ok(Box::new(move || {
+            let step = |source| userns::Error::Step { action: "ask for the id map", source };
+            map_side.write_all(&[1]).map_err(step)?;
+            map_side.shutdown(std::net::Shutdown::Write).map_err(step)?;
+            let mut answer = Vec::new();
+            map_side.read_to_end(&mut answer).map_err(step)?;
+            match serde_json::from_slice::<Failure>(&answer) {
+                Err(_) => Ok(()),
+                Ok(failure) => Err(userns::Error::Helper { helper: "newuidmap", message: failure.to_string() }),
+            }
+        }))
+    })?;
+    if entered == Namespace::Made {
+        userns::advertise(paths)?;
+    }
+    Ok(())
+}
+
+/// The id maps of the container's namespace over the user's.
+fn maps(identity: &Identity, record: &Record) -> (userns::IdMap, userns::IdMap) {
+    let count = identity.count();
+    let (uid, gid) = record.spec.keep_id.unzip();
+    (container_map(count, uid), container_map(count, gid))
+}
+
+/// The image's layers, top first, and a writable one that belongs to the container's root.
+fn prepare_layers(paths: &Paths, identity: &Identity, record: &Record, places: &Places) -> Result<Layers, Error> {
+    let ownership = super::create::ownership(identity);
+    let store = LayerStore::open(paths, ownership);
+    let lower: Vec<_> = record.layers.iter().rev().map(|layer| store.fs_dir(*layer)).collect();
+    let upper = Upper {
+        upper: places.data.join("upper"),
+        work: places.data.join("work"),
+        volatile: record.rm,
+    };
+    for folder in [&upper.upper, &upper.work] {
+        match fs::create_dir(folder) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(state::Error::Io { action: "create", path: folder.clone(), source: e }.into());
+            }
+            _ => {}
+        }
+    }
+    super::create::dress_upper(lower.first().map(std::path::PathBuf::as_path), &upper.upper, &maps(identity, record))?;
+    Ok(Layers { lower, data_only: Vec::new(), upper: Some(upper) })
+}
+
+/// The mounts that the user asked for, with volumes as the folders that they are.
+fn resolve_mounts(paths: &Paths, record: &Record) -> Vec<Mount> {
+    let mount = |used: &super::record::MountUse| {
+        let options = &used.options;
+        let source = match &used.kind {
+            MountKind::Bind { path } => Source::Bind { path: path.clone(), recursive: !options.non_recursive },
+            MountKind::Volume { name, .. } => {
+                Source::Bind { path: volume::data_dir(paths, name), recursive: true }
+            }
+            MountKind::Tmpfs { size, mode } => Source::Tmpfs { size: *size, mode: *mode },
+        };
+        let attributes = MountAttributes {
+            read_only: options.read_only,
+            no_exec: options.no_exec,
+            suid: options.suid,
+            dev: options.dev,
+            propagation: options.propagation.into(),
+        };
+        Mount { source, destination: used.destination.clone(), attributes }
+    };
+    record.mounts.iter().map(mount).collect()
+}
+
+/// /etc/hosts, /etc/hostname and /etc/resolv.conf: files in the run root, bound over those of the image unless the
+/// user mounts something there.
+fn write_etc_files(record: &Record, places: &Places) -> Result<Vec<Mount>, Error> {
+    let host = record.spec.network == Network::Host;
+    let files = [
+        ("hosts", etc_files::hosts(&record.spec.hostname, &record.name, &record.add_hosts, host)),
+        ("hostname", format!("{}\n", record.spec.hostname)),
+        ("resolv.conf", etc_files::resolv_conf(&record.dns, host)),
+    ];
+    let mut mounts = Vec::new();
+    for (name, text) in files {
+        let destination = format!("/etc/{name}");
+        if record.mounts.iter().any(|m| m.destination == destination) {
+            continue;
+        }
+        let path = places.run.join(name);
+        fs::write(&path, text).map_err(|source| state::Error::Io { action: "write", path: path.clone(), source })?;
+        // World-readable inside, whatever the umask was; the folder is private.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        fs::set_permissions(&path, mode)
+            .map_err(|source| state::Error::Io { action: "write", path: path.clone(), source })?;
+        let source = Source::Bind { path, recursive: false };
+        mounts.push(Mount { source, destination, attributes: MountAttributes::default() });
+    }
+    Ok(mounts)
+}
+
+/// Inside, when only the image is mounted: fills fresh volumes from it, gives sources to the container's user.
+fn furnish(paths: &Paths, record: &Record, root: &Root) -> Result<(), String> {
+    super::create::furnish(paths, record, root).map_err(|e| {
+        let failure = Failure::of(&e);
+        match std::error::Error::source(&failure) {
+            Some(cause) => format!("{failure}: {cause}"),
+            None => failure.to_string(),
+        }
+    })
+}
+
+/// The socket for `attach`, named through its folder's descriptor: a path in `sun_path` may have 107 bytes only.
+fn listen(places: &Places) -> Result<UnixListener, Error> {
+    let folder = fs::File::open(&places.run).map_err(Error::io("open the run directory"))?;
+    let _ = fs::remove_file(places.run.join("attach"));
+    UnixListener::bind(format!("/proc/self/fd/{}/attach", folder.as_raw_fd()))
+        .map_err(Error::io("make the attach socket"))
+}
+
+/// Connects to a running container's session.
+pub fn attach(places: &Places) -> Result<Client, Error> {
+    let folder = fs::File::open(&places.run).map_err(Error::io("open the run directory"))?;
+    UnixStream::connect(format!("/proc/self/fd/{}/attach", folder.as_raw_fd()))
+        .map(Client::new)
+        .map_err(Error::io("connect to the container's monitor"))
+}
+
+/// Follows a new process until its command runs.
+pub(super) fn await_running(
+    channel: &sandbox::Channel,
+    record: &Record,
+    streams: &mut Streams,
+) -> Result<(), Error> {
+    loop {
+        match channel.receive().map_err(Error::io("start the command"))? {
+            FromInit::Running => return Ok(()),
+            FromInit::Terminal(master) => *streams = Streams::from(master),
+            FromInit::Failed(error) => return Err(error.into()),
+            FromInit::ExecFailed(errno) => {
+                let command = record.spec.process.args.first().map_or("", String::as_str);
+                return Err(sandbox::Error::exec(command, &std::io::Error::from_raw_os_error(errno)).into());
+            }
+            FromInit::Pid(_) => {}
+        }
+    }
+}
+
+/// Records how the container ended, or removes it.
+fn conclude(start: &Start<'_>, started: u64, ended: Ended) -> Result<(), Error> {
+    let Start { paths, record, places, .. } = start;
+    if record.rm {
+        return remove(paths, record, places);
+    }
+    let exit = Exit { code: ended.exit_code(), finished: now(), started, error: None };
+    state::write_json(&places.data.join("exit.json"), &exit, Durability::PowerCut)?;
+    recover::forget_run(places)
+}
+
+/// Removes a container that is not running: its volumes of its own, its writable layer, its name, its folders. The
+/// caller holds its lock and is root in the user's namespace.
+pub(super) fn remove(paths: &Paths, record: &Record, places: &Places) -> Result<(), Error> {
+    for used in &record.mounts {
+        if let MountKind::Volume { name, anonymous: true } = &used.kind {
+            volume::remove_anonymous(paths, name)?;
+        }
+    }
+    release_name(paths, &record.name, &record.id)?;
+    // Out of sight first: what a power cut leaves in the trash is nobody's.
+    if record.rm {
+        state::remove_tree(&places.data)?;
+    } else if state::trash(paths, &places.data)? {
+        state::empty_trash(paths)?;
+    }
+    recover::forget_run(places)
+}

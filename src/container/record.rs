@@ -1,0 +1,178 @@
+//! What is on disk about a container.
+
+use super::id::ContainerId;
+use super::request::{Dns, LogOptions, MountOptions, NetworkMode};
+use crate::digest::Digest;
+use crate::sandbox::Spec;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The format of [`Record`]; a record with another number is of another version of coracle.
+pub const FORMAT: u32 = 1;
+
+/// `spec.json`: what a container is. Written once, when it is created, never changed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name, which also is a link in `names/`.
+    pub name: String,
+    /// When it was created, nanoseconds since 1970.
+    pub created: u64,
+    /// The image's name as the user typed it.
+    pub image: String,
+    /// The image's id.
+    pub image_id: Digest,
+    /// The image's layers, bottom first.
+    pub layers: Vec<Digest>,
+    /// The sandbox.
+    pub spec: Spec,
+    /// What the command is made of, for listings: the entry point and the rest.
+    pub entrypoint: Vec<String>,
+    /// The rest of the command line.
+    pub command: Vec<String>,
+    /// What is mounted.
+    pub mounts: Vec<MountUse>,
+    /// Labels of the image and the container.
+    pub labels: BTreeMap<String, String>,
+    /// The network asked for.
+    pub network: NetworkMode,
+    /// Extra lines for /etc/hosts.
+    pub add_hosts: Vec<(String, String)>,
+    /// What is different in /etc/resolv.conf.
+    pub dns: Dns,
+    /// Where output goes.
+    pub log: LogOptions,
+    /// Standard input is kept open.
+    pub interactive: bool,
+    /// Removed when it ends.
+    pub rm: bool,
+    /// Signal that asks it to stop.
+    pub stop_signal: i32,
+    /// Seconds that it then has.
+    pub stop_timeout: u32,
+    /// Keys that leave it running.
+    pub detach_keys: Vec<u8>,
+}
+
+/// One mount of a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MountUse {
+    /// What.
+    pub kind: MountKind,
+    /// Where in the container.
+    pub destination: String,
+    /// How.
+    pub options: MountOptions,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountKind {
+    /// Something of the host.
+    Bind {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// A volume.
+    Volume {
+        /// Its name.
+        name: String,
+        /// Made for this container, removed with it.
+        anonymous: bool,
+    },
+    /// A tmpfs.
+    Tmpfs {
+        /// Bytes.
+        size: Option<u64>,
+        /// Mode.
+        mode: u32,
+    },
+}
+
+/// `state.json`: that a container has been started. In the data root, so that it is known after a reboot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Started {
+    /// When, nanoseconds since 1970.
+    pub started: u64,
+    /// In which boot.
+    pub boot_id: String,
+}
+
+/// `live.json`: the processes of a running container. In the run root.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Live {
+    /// Its monitor.
+    pub monitor: ProcessId,
+    /// Its first process.
+    pub init: ProcessId,
+    /// When it was started, nanoseconds since 1970.
+    pub started: u64,
+    /// In which boot.
+    pub boot_id: String,
+}
+
+/// A process that can be told from a later one with the same pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Its pid in the host's namespace.
+    pub pid: i32,
+    /// When it started, clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// `exit.json`: how a container ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Exit {
+    /// Its exit code.
+    pub code: i32,
+    /// When, nanoseconds since 1970.
+    pub finished: u64,
+    /// Which run of it this is about: its start time.
+    pub started: u64,
+    /// What went wrong, if it did not end by itself.
+    pub error: Option<String>,
+}
+
+/// What a container is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Made, never started.
+    Created,
+    /// About to run: somebody holds the lock and has not written yet that it runs.
+    Starting,
+    /// It runs.
+    Running {
+        /// Since when.
+        started: u64,
+    },
+    /// It has ended.
+    Exited {
+        /// How.
+        code: i32,
+        /// When it had been started.
+        started: u64,
+        /// When it ended; 0 if nobody saw it.
+        finished: u64,
+    },
+}
+
+impl Status {
+    /// The word that docker uses.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Starting | Status::Running { .. } => "running",
+            Status::Exited { .. } => "exited",
+        }
+    }
+
+    /// Whether it has processes.
+    pub fn is_running(&self) -> bool {
+        matches!(self, Status::Starting | Status::Running { .. })
+    }
+}

@@ -1,0 +1,70 @@
+//! A session: one process in a container, its streams, and who listens to them.
+//!
+//! The monitor of a container runs a session for the container's first process; `exec` runs one for the process that
+//! it starts. A session is a single thread in one poll(2) loop:
+//!
+//! ```text
+//!   process ── pipes or terminal ──▶ log
+//!                                └─▶ clients (frames on a stream socket): the CLI that started it,
+//!   process ◀── pipe or terminal ─── clients                              and each `attach`
+//! ```
+//!
+//! A client that reads slowly holds the process back, as a pipe would: output is read only while every client's outbox
+//! is short, so that memory stays bounded. A client that is gone is forgotten. The session ends when the
+//! process has ended and its streams are drained.
+
+mod client;
+mod pump;
+mod wire;
+
+pub use client::{Client, Ending, Interaction};
+pub use pump::{Ended, Pump, Streams, make_streams};
+pub use wire::Frame;
+
+use crate::diagnose::{Diagnose, EXIT_OURS};
+use serde::{Deserialize, Serialize};
+use std::error::Error;
+use std::fmt;
+
+/// An error on its way from a session's process to the client's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    what: String,
+    cause: Option<Box<Failure>>,
+    fix: Option<String>,
+    code: u8,
+}
+
+impl Failure {
+    /// From any room's error.
+    pub fn of(error: &dyn Diagnose) -> Self {
+        Self { fix: error.fix(), code: error.exit_code(), ..Self::bare(error) }
+    }
+
+    fn bare(error: &dyn Error) -> Self {
+        let cause = error.source().map(|cause| Box::new(Self::bare(cause)));
+        Self { what: error.to_string(), cause, fix: None, code: EXIT_OURS }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &dyn Error)
+    }
+}
+
+impl Diagnose for Failure {
+    fn fix(&self) -> Option<String> {
+        self.fix.clone()
+    }
+
+    fn exit_code(&self) -> u8 {
+        self.code
+    }
+}

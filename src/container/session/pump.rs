@@ -1,0 +1,327 @@
+//! The session's side: moves bytes between a process, its log and its clients until the process has ended.
+
+use super::wire::{Decoder, Frame, Outbox};
+use crate::sandbox::Stdio;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Signal, WaitId, WaitIdOptions};
+use rustix::termios::Winsize;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+/// A client may lag this many bytes behind before the process is held back.
+const MAX_LAG: usize = 64 << 10;
+
+/// Our ends of a process's streams.
+#[derive(Debug, Default)]
+pub struct Streams {
+    /// Standard input, if it is kept open.
+    pub stdin: Option<File>,
+    /// Standard output, or the terminal's master side (which is standard input too).
+    pub stdout: Option<File>,
+    /// Standard error.
+    pub stderr: Option<File>,
+    /// Whether `stdout` is a terminal.
+    pub terminal: bool,
+}
+
+/// Pipes for a process without a terminal: its ends and ours. Without `interactive` its input is /dev/null.
+pub fn make_streams(interactive: bool, terminal: bool) -> io::Result<(Stdio, Streams)> {
+    let null = || rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    if terminal {
+        let stdio = Stdio { stdin: null()?, stdout: null()?, stderr: null()? };
+        return Ok((stdio, Streams { terminal, ..Streams::default() }));
+    }
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    let (stdout, their_stdout) = pipe()?;
+    let (stderr, their_stderr) = pipe()?;
+    let (their_stdin, stdin) = if interactive {
+        let (theirs, ours) = pipe()?;
+        (theirs, Some(File::from(ours)))
+    } else {
+        (null()?, None)
+    };
+    let stdio = Stdio { stdin: their_stdin, stdout: their_stdout, stderr: their_stderr };
+    Ok((stdio, Streams { stdin, stdout: Some(stdout.into()), stderr: Some(stderr.into()), terminal }))
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl Ended {
+    /// As shells and docker tell it: the code, or 128 + the signal.
+    pub fn exit_code(self) -> i32 {
+        match self {
+            Ended::Code(code) => code,
+            Ended::Signal(number) => 128 + number,
+        }
+    }
+}
+
+struct Connection {
+    socket: UnixStream,
+    decoder: Decoder,
+    outbox: Outbox,
+}
+
+/// A session at work.
+pub struct Pump<'a> {
+    process: BorrowedFd<'a>,
+    streams: Streams,
+    stdin: Outbox,
+    stdin_ends: bool,
+    listener: Option<UnixListener>,
+    clients: Vec<Connection>,
+    log: &'a mut dyn FnMut(bool, &[u8]),
+}
+
+/// What a descriptor in the poll set is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Process,
+    Stdin,
+    Stdout,
+    Stderr,
+    Listener,
+    Client(usize),
+}
+
+impl<'a> Pump<'a> {
+    /// For a child process (by pidfd) of the caller. `log` is given standard output (`false`) and error (`true`).
+    pub fn new(
+        process: BorrowedFd<'a>,
+        streams: Streams,
+        listener: Option<UnixListener>,
+        log: &'a mut dyn FnMut(bool, &[u8]),
+    ) -> io::Result<Self> {
+        for stream in [&streams.stdin, &streams.stdout, &streams.stderr].into_iter().flatten() {
+            rustix::io::ioctl_fionbio(stream, true)?;
+        }
+        if let Some(listener) = &listener {
+            listener.set_nonblocking(true)?;
+        }
+        let (stdin, clients) = (Outbox::default(), Vec::new());
+        Ok(Self { process, streams, stdin, stdin_ends: false, listener, clients, log })
+    }
+
+    /// Adds a client.
+    pub fn add_client(&mut self, socket: UnixStream) -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        self.clients.push(Connection { socket, decoder: Decoder::default(), outbox: Outbox::default() });
+        Ok(())
+    }
+
+    /// Tells every client.
+    pub fn tell(&mut self, frame: &Frame) {
+        for client in &mut self.clients {
+            client.outbox.push(frame);
+        }
+        self.flush_clients();
+    }
+
+    /// Runs until the process has ended and reaps it.
+    pub fn run(&mut self) -> io::Result<Ended> {
+        loop {
+            for source in self.wait()? {
+                match source {
+                    Source::Process => {
+                        // What it wrote last is in the pipes now. A client that does not read is not waited for.
+                        while self.read_output(false) {}
+                        while self.read_output(true) {}
+                        return self.reap();
+                    }
+                    Source::Stdin => self.write_stdin(),
+                    Source::Stdout => drop(self.read_output(false)),
+                    Source::Stderr => drop(self.read_output(true)),
+                    Source::Listener => self.accept(),
+                    Source::Client(index) => self.read_client(index),
+                }
+            }
+            self.flush_clients();
+        }
+    }
+
+    /// Gives every client its last frames, waiting for slow ones.
+    pub fn finish(mut self, last: &Frame) {
+        self.tell(last);
+        for mut client in std::mem::take(&mut self.clients) {
+            if client.socket.set_nonblocking(false).is_ok() {
+                let _ = client.outbox.flush(&client.socket);
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<Vec<Source>> {
+        let lagging = self.clients.iter().any(|c| c.outbox.len() > MAX_LAG);
+        let mut sources = vec![Source::Process];
+        let mut set = vec![PollFd::new(self.process, PollFlags::POLLIN)];
+        let mut watch = |source, fd, flags| {
+            sources.push(source);
+            set.push(PollFd::new(fd, flags));
+        };
+        let terminal_in = self.streams.terminal.then_some(&self.streams.stdout);
+        if let Some(stdin) = terminal_in.unwrap_or(&self.streams.stdin).as_ref().filter(|_| !self.stdin.is_empty()) {
+            watch(Source::Stdin, stdin.as_fd(), PollFlags::POLLOUT);
+        }
+        if !lagging {
+            for (source, stream) in [(Source::Stdout, &self.streams.stdout), (Source::Stderr, &self.streams.stderr)] {
+                if let Some(stream) = stream {
+                    watch(source, stream.as_fd(), PollFlags::POLLIN);
+                }
+            }
+        }
+        if let Some(listener) = &self.listener {
+            watch(Source::Listener, listener.as_fd(), PollFlags::POLLIN);
+        }
+        for (index, client) in self.clients.iter().enumerate() {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::POLLIN, self.stdin.len() <= MAX_LAG);
+            flags.set(PollFlags::POLLOUT, !client.outbox.is_empty());
+            watch(Source::Client(index), client.socket.as_fd(), flags);
+        }
+        match poll(&mut set, PollTimeout::NONE) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let ready = set.iter().map(|fd| fd.any().unwrap_or(true));
+        let mut sources: Vec<_> = sources.into_iter().zip(ready).filter_map(|(s, ready)| ready.then_some(s)).collect();
+        // The end of the process is looked at last, and clients from the last to the first, since they may go.
+        sources.reverse();
+        Ok(sources)
+    }
+
+    /// Reads once from a stream to the log and the clients; whether there may be more.
+    fn read_output(&mut self, is_error: bool) -> bool {
+        let stream = if is_error { &mut self.streams.stderr } else { &mut self.streams.stdout };
+        let Some(file) = stream else { return false };
+        let mut buffer = [0; 16 << 10];
+        match file.read(&mut buffer) {
+            Ok(n) if n > 0 => {
+                (self.log)(is_error, &buffer[..n]);
+                if !self.clients.is_empty() {
+                    let bytes = buffer[..n].to_vec();
+                    self.tell(&if is_error { Frame::Stderr(bytes) } else { Frame::Stdout(bytes) });
+                }
+                true
+            }
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => false,
+            // End of file; of a terminal, EIO: nobody has it open. Another process may open it again, but our input
+            // goes there too, so it stays open for as long as the process lives.
+            Err(_) if self.streams.terminal => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                false
+            }
+            _ => {
+                *stream = None;
+                false
+            }
+        }
+    }
+
+    fn write_stdin(&mut self) {
+        let stream = if self.streams.terminal { &self.streams.stdout } else { &self.streams.stdin };
+        let Some(file) = stream else { return self.stdin.clear() };
+        if self.stdin.flush(file).is_err() {
+            self.streams.stdin = None;
+            self.stdin.clear();
+        }
+        self.close_stdin();
+    }
+
+    fn close_stdin(&mut self) {
+        if self.stdin_ends && self.stdin.is_empty() {
+            self.streams.stdin = None;
+        }
+    }
+
+    fn accept(&mut self) {
+        let accepted = self.listener.as_ref().map(UnixListener::accept);
+        if let Some(Ok((socket, _))) = accepted {
+            let _ = self.add_client(socket);
+            if let Some(client) = self.clients.last_mut() {
+                client.outbox.push(&Frame::Started);
+            }
+        }
+    }
+
+    fn read_client(&mut self, index: usize) {
+        let Some(client) = self.clients.get_mut(index) else { return };
+        let open = client.decoder.fill(&client.socket).unwrap_or(false);
+        let mut frames = Vec::new();
+        let valid = loop {
+            match client.decoder.next() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break true,
+                Err(_) => break false,
+            }
+        };
+        if !open || !valid {
+            self.clients.remove(index);
+        }
+        for frame in frames {
+            self.obey(frame);
+        }
+    }
+
+    fn obey(&mut self, frame: Frame) {
+        match frame {
+            Frame::Stdin(bytes) => {
+                if self.streams.stdin.is_some() || self.streams.terminal {
+                    self.stdin.push_bytes(&bytes);
+                    self.write_stdin();
+                }
+            }
+            Frame::StdinClosed => {
+                self.stdin_ends = true;
+                self.close_stdin();
+            }
+            Frame::Resize { rows, columns } => {
+                if let Some(terminal) = self.streams.stdout.as_ref().filter(|_| self.streams.terminal) {
+                    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+                    let _ = rustix::termios::tcsetwinsize(terminal, size);
+                }
+            }
+            Frame::Signal(number) => {
+                if let Some(signal) = Signal::from_named_raw(number) {
+                    let _ = rustix::process::pidfd_send_signal(self.process, signal);
+                }
+            }
+            // A client does not say these.
+            Frame::Started | Frame::Failed(_) | Frame::Stdout(_) | Frame::Stderr(_) | Frame::Exited(_) => {}
+        }
+    }
+
+    fn flush_clients(&mut self) {
+        self.clients.retain_mut(|c| c.outbox.flush(&c.socket).is_ok());
+    }
+
+    fn reap(&self) -> io::Result<Ended> {
+        loop {
+            match rustix::process::waitid(WaitId::PidFd(self.process), WaitIdOptions::EXITED) {
+                Ok(Some(status)) => {
+                    return Ok(match (status.exit_status(), status.terminating_signal()) {
+                        (Some(code), _) => Ended::Code(code),
+                        (None, signal) => Ended::Signal(signal.unwrap_or(9)),
+                    });
+                }
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+/// A terminal's master side as a session's stream.
+impl From<OwnedFd> for Streams {
+    fn from(master: OwnedFd) -> Self {
+        Self { stdin: None, stdout: Some(master.into()), stderr: None, terminal: true }
+    }
+}

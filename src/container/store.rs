@@ -1,0 +1,223 @@
+//! Finding containers: names, ids, listings, states.
+
+use super::Error;
+use super::id::ContainerId;
+use super::record::{Exit, FORMAT, Live, ProcessId, Record, Started, Status};
+use crate::state::{self, Durability, Lock, Paths, read_json};
+use crate::userns::start_time;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The places of one container.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// In the data root: records and the writable layer.
+    pub data: PathBuf,
+    /// In the run root: lock, socket, live state; and the record of a `--rm` container.
+    pub run: PathBuf,
+}
+
+impl Places {
+    /// Of the container with this id.
+    pub fn of(paths: &Paths, id: &ContainerId) -> Self {
+        Self { data: paths.containers().join(id.as_str()), run: paths.run_containers().join(id.as_str()) }
+    }
+
+    /// The lock that its monitor holds.
+    pub fn lock(&self) -> PathBuf {
+        self.run.join("lock")
+    }
+
+    /// Where its record is.
+    pub fn record(&self, rm: bool) -> PathBuf {
+        if rm { self.run.join("spec.json") } else { self.data.join("spec.json") }
+    }
+}
+
+/// One container as found on disk.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// What it is.
+    pub record: Record,
+    /// Where it is.
+    pub places: Places,
+    /// What it does.
+    pub status: Status,
+    /// Its processes, if it runs.
+    pub live: Option<Live>,
+    /// How it ended, if it did.
+    pub exit: Option<Exit>,
+}
+
+/// An entry of a listing: a container, or one whose record cannot be read.
+#[derive(Debug)]
+pub enum Entry {
+    /// A container.
+    Whole(Box<Container>),
+    /// Its id and why it cannot be read.
+    Broken(ContainerId, Error),
+}
+
+/// Nanoseconds since 1970.
+pub fn now() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl ProcessId {
+    /// Of a process that is alive now.
+    pub fn of(pid: i32) -> Option<Self> {
+        Some(Self { pid, start_time: start_time(pid)? })
+    }
+
+    /// A descriptor of it, if it is still that process.
+    pub fn open(self) -> Option<OwnedFd> {
+        let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        // The descriptor pins whatever has the number now; then it is compared.
+        (start_time(self.pid) == Some(self.start_time)).then_some(pidfd)
+    }
+}
+
+/// Reads one container. `Ok(None)` if there is none with this id.
+pub fn load(paths: &Paths, id: &ContainerId) -> Result<Option<Container>, Error> {
+    let places = Places::of(paths, id);
+    let record: Option<Record> = match read_json(&places.record(false))? {
+        Some(record) => Some(record),
+        None => read_json(&places.record(true))?,
+    };
+    let Some(record) = record else { return Ok(None) };
+    if record.format != FORMAT {
+        return Err(Error::Format { id: id.clone(), format: record.format });
+    }
+    let (status, live, exit) = status(&places)?;
+    Ok(Some(Container { record, places, status, live, exit }))
+}
+
+/// What a container does is derived, never stored: it runs if and only if its monitor holds the lock.
+fn status(places: &Places) -> Result<(Status, Option<Live>, Option<Exit>), Error> {
+    if Lock::is_held(&places.lock())? {
+        let live: Option<Live> = read_json(&places.run.join("live.json"))?;
+        let status = live.as_ref().map_or(Status::Starting, |live| Status::Running { started: live.started });
+        // Between start and end of the look the monitor may have ended; then the lock is free now.
+        if Lock::is_held(&places.lock())? {
+            return Ok((status, live, None));
+        }
+    }
+    let exit: Option<Exit> = read_json(&places.data.join("exit.json"))?;
+    let started: Option<Started> = read_json(&places.data.join("state.json"))?;
+    let status = match (&started, &exit) {
+        (None, _) => Status::Created,
+        (Some(started), Some(exit)) if exit.started == started.started => {
+            Status::Exited { code: exit.code, started: exit.started, finished: exit.finished }
+        }
+        // Its monitor was killed, or the machine went down.
+        (Some(started), _) => Status::Exited { code: 137, started: started.started, finished: 0 },
+    };
+    Ok((status, None, exit))
+}
+
+/// Every container, newest first. One bad record is one broken entry.
+pub fn list(paths: &Paths) -> Result<Vec<Entry>, Error> {
+    let mut entries = Vec::new();
+    for id in ids(paths)? {
+        match load(paths, &id) {
+            Ok(Some(container)) => entries.push(Entry::Whole(Box::new(container))),
+            // Being made or removed at this moment, or left over: nothing to show.
+            Ok(None) => {}
+            Err(e) => entries.push(Entry::Broken(id, e)),
+        }
+    }
+    entries.sort_by_key(|entry| match entry {
+        Entry::Whole(container) => std::cmp::Reverse(container.record.created),
+        Entry::Broken(..) => std::cmp::Reverse(0),
+    });
+    Ok(entries)
+}
+
+/// The ids of all folders, in the data root and in the run root.
+pub fn ids(paths: &Paths) -> Result<Vec<ContainerId>, Error> {
+    let mut ids = Vec::new();
+    for folder in [paths.containers(), paths.run_containers()] {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            Err(e) => return Err(state::Error::Io { action: "read", path: folder, source: e }.into()),
+        };
+        ids.extend(entries.flatten().filter_map(|e| ContainerId::parse(e.file_name().to_str()?)));
+    }
+    ids.sort();
+    ids.dedup();
+    Ok(ids)
+}
+
+/// The container that the user means: by name, by id, or by the start of its id.
+pub fn find(paths: &Paths, what: &str) -> Result<Container, Error> {
+    let missing = || Error::NotFound(what.to_owned());
+    let by_name = || Some(ContainerId::parse(fs::read_link(paths.names().join(what)).ok()?.to_str()?)?);
+    let id = match ContainerId::parse(what).or_else(|| if is_name(what) { by_name() } else { None }) {
+        Some(id) => id,
+        None => {
+            if what.is_empty() || !what.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(missing());
+            }
+            let mut matching = ids(paths)?.into_iter().filter(|id| id.as_str().starts_with(what));
+            match (matching.next(), matching.next()) {
+                (Some(id), None) => id,
+                (Some(_), Some(_)) => return Err(Error::Ambiguous(what.to_owned())),
+                (None, _) => return Err(missing()),
+            }
+        }
+    };
+    load(paths, &id)?.ok_or_else(missing)
+}
+
+/// Whether a text can be a container's name: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
+pub fn is_name(text: &str) -> bool {
+    text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+        && text.len() <= 255
+}
+
+/// Takes a name for a container: an exclusive link, so that two can never have the same.
+pub fn take_name(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), Error> {
+    state::create_dir_private(&paths.names())?;
+    let link = paths.names().join(name);
+    for _ in 0..3 {
+        match std::os::unix::fs::symlink(id.as_str(), &link) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(state::Error::Io { action: "create", path: link, source: e }.into()),
+        }
+        // Taken. If its owner is gone without a trace (a --rm container when the machine went down), it is free.
+        state::create_dir_private(&paths.locks())?;
+        let _lock = Lock::exclusive(&paths.locks().join("names"))?;
+        let owner = fs::read_link(&link).ok().and_then(|id| ContainerId::parse(id.to_str()?));
+        let Some(owner) = owner else { continue };
+        let places = Places::of(paths, &owner);
+        let alive = Lock::is_held(&places.lock())? || places.data.exists() || places.record(true).exists();
+        if alive {
+            return Err(Error::NameTaken { name: name.to_owned(), by: owner });
+        }
+        release_name(paths, name, &owner)?;
+    }
+    Err(Error::NameTaken { name: name.to_owned(), by: id.clone() })
+}
+
+/// Gives a name back, if it is this container's.
+pub fn release_name(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), Error> {
+    let link = paths.names().join(name);
+    if fs::read_link(&link).is_ok_and(|owner| owner.to_str() == Some(id.as_str())) {
+        state::remove_file_if_there(&link)?;
+    }
+    Ok(())
+}
+
+/// Writes a record where it belongs.
+pub fn save(places: &Places, record: &Record) -> Result<(), Error> {
+    let durability = if record.rm { Durability::Process } else { Durability::PowerCut };
+    Ok(state::write_json(&places.record(record.rm), record, durability)?)
+}

@@ -1,0 +1,143 @@
+//! A container's first process, from the clone to the last exec.
+
+use super::launch::{self, Entry};
+use super::mounts::Furnisher;
+use super::plan::plan;
+use super::{Channel, Error, Mount, Network, Spec};
+use crate::kernel::process::{self, Child, CloneFlags, Side};
+use crate::rooted_fs::Root;
+use crate::union::{self, Layers};
+use crate::userns::IdMap;
+use rustix::process::DumpableBehavior;
+use rustix::termios::Winsize;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// The streams of a process without a terminal.
+#[derive(Debug)]
+pub struct Stdio {
+    /// Standard input.
+    pub stdin: OwnedFd,
+    /// Standard output.
+    pub stdout: OwnedFd,
+    /// Standard error.
+    pub stderr: OwnedFd,
+}
+
+/// What differs from start to start of one container.
+pub struct Hooks<'a> {
+    /// Its layers, as they are on this machine.
+    pub layers: &'a Layers,
+    /// Any folder: the root is mounted over it, in the container's mount namespace alone.
+    pub place: &'a Path,
+    /// More mounts, after those of the spec.
+    pub mounts: Vec<Mount>,
+    /// The id maps of C over U.
+    pub maps: (IdMap, IdMap),
+    /// Whether U has a single id, so that setgroups(2) is forbidden.
+    pub single_id: bool,
+    /// Streams; unused with a terminal.
+    pub stdio: Stdio,
+    /// The terminal's first size.
+    pub window: Option<Winsize>,
+    /// Called inside, as root of C, when the image is mounted and nothing else is yet.
+    pub furnish: &'a dyn Fn(&Root) -> Result<(), String>,
+}
+
+/// Clones the container's first process. The caller is root in U, has one thread, and reads what comes from the
+/// channel until [`super::FromInit::Running`].
+pub fn spawn(spec: &Spec, hooks: &Hooks<'_>) -> Result<(Child, Channel), Error> {
+    let (outside, inside) = Channel::pair().map_err(Error::step("make a channel"))?;
+    let mut flags = CloneFlags::CLONE_NEWUSER
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
+    if spec.network == Network::None {
+        flags |= CloneFlags::CLONE_NEWNET;
+    }
+    match process::clone(flags, None).map_err(Error::step("create the container's namespaces"))? {
+        Side::Child => {
+            drop(outside);
+            let error = init(spec, hooks, &inside);
+            let _ = inside.send_error(&error);
+            process::exit_now(1)
+        }
+        Side::Parent(child) => {
+            drop(inside);
+            for (file, map) in [("uid_map", &hooks.maps.0), ("gid_map", &hooks.maps.1)] {
+                fs::write(format!("/proc/{}/{file}", child.pid), map.to_proc())
+                    .map_err(Error::step("write the container's id map"))?;
+            }
+            outside.send_go().map_err(Error::step("start the container's first process"))?;
+            Ok((child, outside))
+        }
+    }
+}
+
+fn init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> Error {
+    let entered = (|| {
+        channel.wait_go().map_err(Error::step("wait for the id map"))?;
+        become_root(hooks.single_id)?;
+        rustix::process::setsid().map_err(Error::step("make a session"))?;
+        // Mounts of the host that come later may appear here, none of ours there.
+        rustix::mount::mount_change(
+            "/",
+            rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC,
+        )
+        .map_err(Error::step("separate the mount namespace"))?;
+        let binary = if spec.process.init { Some(launch::own_binary()?) } else { None };
+        let union = union::mount(hooks.layers).map_err(|e| Error::Step {
+            step: "mount the container's root".into(),
+            why: match std::error::Error::source(&e) {
+                Some(source) => format!("{e}: {source}"),
+                None => e.to_string(),
+            },
+            errno: 0,
+        })?;
+        let mut furnisher = Furnisher::new(union, hooks.place)?;
+        (hooks.furnish)(furnisher.root())
+            .map_err(|why| Error::Step { step: "prepare the volumes".into(), why, errno: 0 })?;
+        let mut spec = spec.clone();
+        spec.mounts.extend(hooks.mounts.iter().cloned());
+        for step in plan(&spec) {
+            furnisher.step(&step)?;
+        }
+        if let Some(terminal) = &furnisher.terminal {
+            channel.send_terminal(&terminal.master).map_err(Error::step("hand out the terminal"))?;
+        }
+        Ok((furnisher.terminal.take().map(|t| t.slave), binary))
+    })();
+    match entered {
+        Ok((slave, binary)) => launch::launch(Entry {
+            process: &spec.process,
+            root: &match Root::open("/") {
+                Ok(root) => root,
+                Err(e) => return Error::step("open the root")(e),
+            },
+            stdio: &hooks.stdio,
+            slave,
+            window: hooks.window,
+            single_id: hooks.single_id,
+            init_binary: binary,
+            channel,
+        }),
+        Err(e) => e,
+    }
+}
+
+/// From here on nobody may look into this process, which still is our own binary (CVE-2016-9962), and it is
+/// root of C.
+pub(super) fn become_root(single_id: bool) -> Result<(), Error> {
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(Error::step("hide from the container"))?;
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    setresgid(gid, gid, gid).map_err(Error::step("become root of the container"))?;
+    if !single_id {
+        setgroups(&[]).map_err(Error::step("leave the host's groups"))?;
+    }
+    setresuid(uid, uid, uid).map_err(Error::step("become root of the container"))
+}

@@ -1,0 +1,120 @@
+//! A second process in a running container.
+//!
+//! Three processes: the caller, who becomes the new process's parent; a joiner, which enters the container's
+//! namespaces and can then only fork into its pid namespace; and the new process, cloned with CLONE_PARENT so
+//! that the caller can wait for it. The joiner is not dumpable before it enters (CVE-2016-9962).
+
+use super::init::become_root;
+use super::launch::{self, Entry};
+use super::mounts::make_terminal;
+use super::{Channel, Error, FromInit, Network, Process, Stdio};
+use crate::kernel::process::{self, Child, CloneFlags, Side};
+use crate::rooted_fs::Root;
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags, WaitId, WaitIdOptions};
+use rustix::termios::Winsize;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// What to start and where.
+pub struct JoinRequest<'a> {
+    /// The container's first process, verified to be it.
+    pub container: BorrowedFd<'a>,
+    /// The container's network: the host's cannot and need not be joined.
+    pub network: Network,
+    /// What to start.
+    pub process: &'a Process,
+    /// Streams; unused with a terminal.
+    pub stdio: Stdio,
+    /// The terminal's first size.
+    pub window: Option<Winsize>,
+    /// Whether the container's namespace forbids setgroups(2).
+    pub single_id: bool,
+}
+
+/// Starts the process. The caller has one thread and reads on from the channel until [`FromInit::Running`].
+pub fn join(request: &JoinRequest<'_>) -> Result<(Child, Channel), Error> {
+    let (outside, inside) = Channel::pair().map_err(Error::step("make a channel"))?;
+    match process::fork().map_err(Error::step("fork"))? {
+        Side::Child => {
+            drop(outside);
+            match enter(request, &inside) {
+                Ok(()) => process::exit_now(0),
+                Err(error) => {
+                    let _ = inside.send_error(&error);
+                    process::exit_now(1)
+                }
+            }
+        }
+        Side::Parent(joiner) => {
+            drop(inside);
+            let first = outside.receive().map_err(Error::step("start the process"));
+            let _ = rustix::process::waitid(WaitId::PidFd(joiner.pidfd.as_fd()), WaitIdOptions::EXITED);
+            match first? {
+                FromInit::Pid(pid) => {
+                    // It is our child and not waited for yet, so the number is still its own.
+                    let gone = || Error::step("start the process")(io::Error::from(io::ErrorKind::NotFound));
+                    let number = Pid::from_raw(pid).ok_or_else(gone)?;
+                    let pidfd = rustix::process::pidfd_open(number, PidfdFlags::empty())
+                        .map_err(Error::step("start the process"))?;
+                    outside.send_go().map_err(Error::step("start the process"))?;
+                    Ok((Child { pid, pidfd }, outside))
+                }
+                FromInit::Failed(error) => Err(error),
+                _ => Err(Error::Vanished),
+            }
+        }
+    }
+}
+
+fn enter(request: &JoinRequest<'_>, channel: &Channel) -> Result<(), Error> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(Error::step("hide from the container"))?;
+    let mut flags = CloneFlags::CLONE_NEWUSER
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
+    if request.network == Network::None {
+        flags |= CloneFlags::CLONE_NEWNET;
+    }
+    nix::sched::setns(request.container, flags).map_err(Error::step("enter the container"))?;
+    become_root(request.single_id)?;
+    match process::clone(CloneFlags::CLONE_PARENT, None).map_err(Error::step("fork into the container"))? {
+        Side::Parent(child) => channel.send_pid(child.pid).map_err(Error::step("report the process")),
+        Side::Child => {
+            let error = start(request, channel);
+            let _ = channel.send_error(&error);
+            process::exit_now(1)
+        }
+    }
+}
+
+fn start(request: &JoinRequest<'_>, channel: &Channel) -> Error {
+    let prepared = (|| {
+        channel.wait_go().map_err(Error::step("wait for the start"))?;
+        rustix::process::setsid().map_err(Error::step("make a session"))?;
+        let root = Root::open("/").map_err(Error::step("open the container's root"))?;
+        let slave = if request.process.terminal {
+            let terminal = make_terminal(&root).map_err(Error::step("make a terminal"))?;
+            channel.send_terminal(&terminal.master).map_err(Error::step("hand out the terminal"))?;
+            Some(terminal.slave)
+        } else {
+            None
+        };
+        Ok((root, slave))
+    })();
+    match prepared {
+        Ok((root, slave)) => launch::launch(Entry {
+            process: request.process,
+            root: &root,
+            stdio: &request.stdio,
+            slave,
+            window: request.window,
+            single_id: request.single_id,
+            init_binary: None,
+            channel,
+        }),
+        Err(e) => e,
+    }
+}

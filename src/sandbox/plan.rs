@@ -1,0 +1,88 @@
+//! What is done to make a container's root, as a list of steps: pure, so that it can be tested and shown.
+
+use super::{Mount, Network, Spec};
+
+/// One step. All paths are in the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Mount a kernel file system.
+    Filesystem {
+        /// Which.
+        kind: Kind,
+        /// Where.
+        at: &'static str,
+    },
+    /// Make /dev: a tmpfs with the standard nodes and links.
+    Dev {
+        /// Bytes of /dev/shm.
+        shm_size: u64,
+        /// Bind all of the host's devices, not only the standard ones.
+        all_devices: bool,
+    },
+    /// Show the host's /sys, read-only.
+    HostSys,
+    /// Mount something that was asked for.
+    Mount(Mount),
+    /// Make the terminal and bind it to /dev/console.
+    Console,
+    /// Hide a path.
+    Mask(String),
+    /// Forbid writing to a path.
+    ReadOnly(String),
+    /// Make the working directory.
+    WorkingDirectory(String),
+    /// Forbid writing to the root.
+    ReadOnlyRoot,
+    /// Leave the host's root behind.
+    Pivot,
+    /// Set the host name.
+    Hostname(String),
+    /// Set the loopback interface up.
+    Loopback,
+}
+
+/// A kernel file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// proc(5).
+    Proc,
+    /// sysfs(5), read-only.
+    Sysfs,
+    /// sysfs(5), writable (`--privileged`).
+    SysfsWritable,
+    /// cgroup v2, read-only, of the container's own cgroup namespace.
+    Cgroup,
+}
+
+/// The steps for a container, in order.
+pub fn plan(spec: &Spec) -> Vec<Step> {
+    let mut steps = vec![
+        Step::Filesystem { kind: Kind::Proc, at: "/proc" },
+        Step::Dev { shm_size: spec.shm_size, all_devices: spec.privileged },
+    ];
+    match spec.network {
+        // A sysfs can only be mounted by who owns the network namespace that it shows.
+        Network::Host => steps.push(Step::HostSys),
+        Network::None if spec.privileged => {
+            steps.push(Step::Filesystem { kind: Kind::SysfsWritable, at: "/sys" });
+        }
+        Network::None => steps.push(Step::Filesystem { kind: Kind::Sysfs, at: "/sys" }),
+    }
+    steps.push(Step::Filesystem { kind: Kind::Cgroup, at: "/sys/fs/cgroup" });
+    steps.extend(spec.mounts.iter().cloned().map(Step::Mount));
+    if spec.process.terminal {
+        steps.push(Step::Console);
+    }
+    steps.extend(spec.masked_paths.iter().cloned().map(Step::Mask));
+    steps.extend(spec.read_only_paths.iter().cloned().map(Step::ReadOnly));
+    steps.push(Step::WorkingDirectory(spec.process.cwd.clone()));
+    if spec.read_only_root {
+        steps.push(Step::ReadOnlyRoot);
+    }
+    steps.push(Step::Pivot);
+    steps.push(Step::Hostname(spec.hostname.clone()));
+    if spec.network == Network::None {
+        steps.push(Step::Loopback);
+    }
+    steps
+}
