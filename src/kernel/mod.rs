@@ -9,3 +9,5 @@ pub mod mount;
 pub mod net;
 pub mod process;
 pub mod socket;
+pub mod seccomp;
+pub mod stub;
