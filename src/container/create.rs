@@ -9,8 +9,8 @@ use crate::digest::Digest;
 use crate::image::Image;
 use crate::layers::Ownership;
 use crate::rooted_fs::Root;
-use crate::sandbox::capabilities::CapSet;
-use crate::sandbox::{self, Network, Process, Spec, masks, seccomp};
+use crate::sandbox::capabilities::{CapSet, granted};
+use crate::sandbox::{self, Network, Process, SeccompProfile, Spec, masks};
 use crate::state::{self, Lock, Paths};
 use crate::userns::{IdMap, Identity, Mode};
 use crate::volume;
@@ -162,7 +162,7 @@ pub fn plan(
         (None, None) => image.user.clone(),
     };
     let capabilities = capabilities(request)?;
-    let added = CapSet::parse_list(&request.cap_add).map_err(|e| bad(&e))?;
+    let added = granted(CapSet::EMPTY, &request.cap_add, &[]).map_err(|e| bad(&e))?;
     let (masked_paths, read_only_paths) = if request.privileged {
         (Vec::new(), Vec::new())
     } else {
@@ -174,14 +174,14 @@ pub fn plan(
         cwd: request.workdir.clone().or_else(|| non_empty(&image.workdir)).unwrap_or_else(|| "/".into()),
         user,
         capabilities,
-        added_capabilities: if request.privileged { capabilities } else { added & capabilities },
+        added_capabilities: if request.privileged { capabilities } else { added.common(capabilities) },
         rlimits: request.rlimits.iter().map(rlimit).collect(),
         no_new_privileges: request.security.no_new_privileges.unwrap_or(false),
         seccomp: match &request.security.seccomp {
-            SeccompChoice::Default if request.privileged => seccomp::Profile::Unconfined,
-            SeccompChoice::Default => seccomp::Profile::Default,
-            SeccompChoice::Unconfined => seccomp::Profile::Unconfined,
-            SeccompChoice::Profile(text) => seccomp::Profile::Custom(text.clone()),
+            SeccompChoice::Default if request.privileged => SeccompProfile::Unconfined,
+            SeccompChoice::Default => SeccompProfile::Default,
+            SeccompChoice::Unconfined => SeccompProfile::Unconfined,
+            SeccompChoice::Profile(text) => SeccompProfile::Custom(text.clone()),
         },
         terminal: request.tty,
         init: request.init,
@@ -249,9 +249,9 @@ fn keep_id(mode: &UsernsMode, identity: &Identity) -> Result<Option<(u32, u32)>,
 
 fn capabilities(request: &CreateRequest) -> Result<CapSet, Error> {
     if request.privileged {
-        return Ok(CapSet::all());
+        return Ok(CapSet::ALL);
     }
-    CapSet::default_set().adjust(&request.cap_add, &request.cap_drop).map_err(|e| bad(&e))
+    granted(CapSet::DEFAULT, &request.cap_add, &request.cap_drop).map_err(|e| bad(&e))
 }
 
 /// Later settings of a variable replace earlier ones in place.

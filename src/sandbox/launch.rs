@@ -1,6 +1,7 @@
 //! The last steps of a process in a container, shared by the first one and by those that join: streams, limits,
 //! credentials, system call filter, exec.
 
+use super::capabilities::ProcessCapabilities;
 use super::users::{self, ExecUser};
 use super::{Channel, Error, Process, Stdio, seccomp};
 use crate::kernel::{mount::mount_setattr, process, stub};
@@ -54,10 +55,10 @@ fn try_launch(entry: &Entry<'_>) -> Result<Infallible, Error> {
     let (env, path_variable) = environment(process, &user);
     process::close_on_exec_from(3).map_err(Error::step("close descriptors"))?;
 
-    let filter = seccomp::filter(&process.seccomp, process.capabilities)
+    let filter = seccomp::filter(process.seccomp.choice(), process.capabilities)
         .map_err(|e| Error::Step { step: "compile the seccomp profile".into(), why: e.to_string(), errno: 0 })?;
     let install = || match &filter {
-        Some(filter) => crate::kernel::seccomp::install(filter, 0).map_err(Error::step("install the seccomp filter")),
+        Some(filter) => filter.install().map_err(Error::step("install the seccomp filter")),
         None => Ok(()),
     };
     if process.no_new_privileges {
@@ -180,18 +181,14 @@ fn set_credentials(entry: &Entry<'_>, user: &ExecUser) -> Result<(), Error> {
             user.uid, user.gid
         )));
     }
-    let capabilities = process.capabilities;
-    let is_root = user.uid == 0;
-    capabilities.drop_bounding().map_err(step("drop capabilities"))?;
-    if !is_root {
-        rustix::thread::set_keep_capabilities(true).map_err(step("keep capabilities"))?;
-    }
+    let capabilities =
+        ProcessCapabilities::new(process.capabilities, process.added_capabilities, user.uid == 0);
+    capabilities.limit().map_err(step("drop capabilities"))?;
     let gid = nix::unistd::Gid::from_raw(user.gid);
     let uid = nix::unistd::Uid::from_raw(user.uid);
     nix::unistd::setresgid(gid, gid, gid).map_err(step("set the group"))?;
     nix::unistd::setresuid(uid, uid, uid).map_err(step("set the user"))?;
-    let kept = if is_root { capabilities } else { process.added_capabilities };
-    kept.apply(!is_root).map_err(step("set the capabilities"))
+    capabilities.take().map_err(step("set the capabilities"))
 }
 
 /// The path of a command: itself if it has a slash, else the first executable file of that name on PATH.

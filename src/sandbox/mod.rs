@@ -39,4 +39,6 @@ pub use init::{Hooks, Stdio, spawn};
 pub use join::{JoinRequest, join};
 pub use launch::{INIT_NAME, init_main};
 pub use plan::{Step, plan};
-pub use spec::{Mount, MountAttributes, Network, Process, Propagation, Rlimit, Source, Spec};
+pub use spec::{
+    Mount, MountAttributes, Network, Process, Propagation, Rlimit, SeccompProfile, Source, Spec,
+};

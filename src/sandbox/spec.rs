@@ -1,7 +1,7 @@
 //! What a container is, in the terms of the OCI runtime specification, as far as this runtime needs it.
 
 use super::capabilities::CapSet;
-use super::seccomp::Choice as SeccompChoice;
+use super::seccomp::Choice;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -50,11 +50,34 @@ pub struct Process {
     /// Whether set-id programs gain nothing.
     pub no_new_privileges: bool,
     /// System call filter.
-    pub seccomp: SeccompChoice,
+    pub seccomp: SeccompProfile,
     /// Whether it gets a terminal.
     pub terminal: bool,
     /// Whether an init of ours is process 1 and the command its child.
     pub init: bool,
+}
+
+/// Which system call filter, as it is kept in a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SeccompProfile {
+    /// The built-in one.
+    Default,
+    /// None.
+    Unconfined,
+    /// One in docker's JSON format: its text.
+    Custom(String),
+}
+
+impl SeccompProfile {
+    /// As the seccomp room takes it.
+    pub fn choice(&self) -> Choice<'_> {
+        match self {
+            SeccompProfile::Default => Choice::Default,
+            SeccompProfile::Unconfined => Choice::Unconfined,
+            SeccompProfile::Custom(text) => Choice::Profile(text),
+        }
+    }
 }
 
 /// A resource limit (getrlimit(2)).
