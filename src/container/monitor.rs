@@ -14,7 +14,7 @@ use super::{Error, etc_files, logs, recover};
 use crate::kernel::process::{self, Side};
 use crate::layers::LayerStore;
 use crate::rooted_fs::Root;
-use crate::sandbox::{self, FromInit, Hooks, Mount, MountAttributes, Network, Source};
+use crate::sandbox::{self, FromInit, Hooks, Mount, MountAttributes, Network, Process, Source};
 use crate::state::{self, Durability, Lock, Paths};
 use crate::union::{Layers, Upper};
 use crate::userns::{self, Identity, Mapper, Mode, Namespace, container_map};
@@ -98,7 +98,7 @@ fn undo(start: &Start<'_>, failure: &Failure) {
 
 fn supervise(start: &Start<'_>, client: &mut Option<UnixStream>, map_side: UnixStream) -> Result<(), Error> {
     let Start { paths, identity, record, places, .. } = start;
-    leave_cli(&record.name)?;
+    leave_cli(&format!("monitor {}", record.name))?;
     enter_userns(paths, identity, map_side)?;
 
     let layers = prepare_layers(paths, identity, record, places)?;
@@ -126,7 +126,7 @@ fn supervise(start: &Start<'_>, client: &mut Option<UnixStream>, map_side: UnixS
             furnish: &|root| furnish(paths, record, root),
         },
     )?;
-    await_running(&channel, record, &mut streams)?;
+    await_running(&channel, &record.spec.process, &mut streams)?;
     drop(channel);
     let init = ProcessId::of(child.pid);
     let monitor = ProcessId::of(std::process::id().cast_signed());
@@ -151,8 +151,8 @@ fn supervise(start: &Start<'_>, client: &mut Option<UnixStream>, map_side: UnixS
     Ok(())
 }
 
-/// The monitor is nobody's job: its own session, no terminal, no working directory that could be in the way.
-fn leave_cli(name: &str) -> Result<(), Error> {
+/// A process that outlives the CLI is nobody's job: its own session, no terminal, no working directory that could be in the way.
+pub(super) fn leave_cli(title: &str) -> Result<(), Error> {
     rustix::process::setsid().map_err(Error::io("make a session"))?;
     rustix::process::chdir("/").map_err(Error::io("change to /"))?;
     let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null");
@@ -160,7 +160,7 @@ fn leave_cli(name: &str) -> Result<(), Error> {
     for target in 0..=2 {
         process::replace_stdio(null.as_fd(), target).map_err(Error::io("leave the terminal"))?;
     }
-    process::set_title(&format!("coracle: monitor {name}")).map_err(Error::io("set the title"))
+    process::set_title(&format!("coracle: {title}")).map_err(Error::io("set the title"))
 }
 
 fn enter_userns(paths: &Paths, identity: &Identity, mut map_side: UnixStream) -> Result<(), Error> {
@@ -292,7 +292,7 @@ pub fn attach(places: &Places) -> Result<Client, Error> {
 /// Follows a new process until its command runs.
 pub(super) fn await_running(
     channel: &sandbox::Channel,
-    record: &Record,
+    process: &Process,
     streams: &mut Streams,
 ) -> Result<(), Error> {
     loop {
@@ -301,7 +301,7 @@ pub(super) fn await_running(
             FromInit::Terminal(master) => *streams = Streams::from(master),
             FromInit::Failed(error) => return Err(error.into()),
             FromInit::ExecFailed(errno) => {
-                let command = record.spec.process.args.first().map_or("", String::as_str);
+                let command = process.args.first().map_or("", String::as_str);
                 return Err(sandbox::Error::exec(command, &std::io::Error::from_raw_os_error(errno)).into());
             }
             FromInit::Pid(_) => {}

@@ -67,6 +67,20 @@ impl Client {
         }
     }
 
+    /// Waits for the end of the command without listening to it; `None` if nobody tells.
+    pub fn wait_exit(mut self) -> io::Result<Option<i32>> {
+        loop {
+            while let Some(frame) = self.decoder.next()? {
+                if let Frame::Exited(code) = frame {
+                    return Ok(Some(code));
+                }
+            }
+            if !self.decoder.fill(&self.socket)? {
+                return Ok(None);
+            }
+        }
+    }
+
     /// Connects the user's streams with the session until one side ends.
     pub fn interact(mut self, how: &Interaction) -> io::Result<Ending> {
         // Blocked before the first wait, so that none gets lost between it and the last.

@@ -1,0 +1,122 @@
+//! `exec`: another process in a running container.
+//!
+//! The CLI forks a session, which is the new process's parent and lives as long as it does: the CLI may detach.
+
+use super::lifecycle::init_of;
+use super::monitor::{await_running, leave_cli};
+use super::session::{Client, Failure, Frame, Pump, make_streams};
+use super::store::Container;
+use super::Error;
+use crate::kernel::process::{self, Side};
+use crate::sandbox::capabilities::CapSet;
+use crate::sandbox::{self, JoinRequest, Process, SeccompProfile};
+use crate::state::Paths;
+use crate::userns::{Identity, Mode};
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+/// What to start.
+#[derive(Clone, Debug, Default)]
+pub struct ExecRequest {
+    /// The command line, not empty.
+    pub command: Vec<String>,
+    /// `-e`, `--env-file`.
+    pub env: Vec<(String, String)>,
+    /// `-u`.
+    pub user: Option<String>,
+    /// `-w`.
+    pub workdir: Option<String>,
+    /// `-t`.
+    pub tty: bool,
+    /// `-i`.
+    pub interactive: bool,
+    /// `--privileged`.
+    pub privileged: bool,
+    /// The terminal's first size.
+    pub window: Option<rustix::termios::Winsize>,
+}
+
+/// The process for a request: the container's own, with what the request says.
+fn plan(container: &Container, request: &ExecRequest) -> Process {
+    let mut process = container.record.spec.process.clone();
+    process.args.clone_from(&request.command);
+    for (name, value) in &request.env {
+        process.env.retain(|e| e.split_once('=').is_none_or(|(n, _)| n != name));
+        process.env.push(format!("{name}={value}"));
+    }
+    if let Some(user) = &request.user {
+        process.user.clone_from(user);
+    }
+    if let Some(workdir) = &request.workdir {
+        process.cwd.clone_from(workdir);
+    }
+    process.terminal = request.tty;
+    process.init = false;
+    if request.privileged {
+        process.capabilities = CapSet::ALL;
+        process.added_capabilities = CapSet::ALL;
+        process.seccomp = SeccompProfile::Unconfined;
+    }
+    process
+}
+
+/// Starts a process in a running container. The caller has one thread.
+pub fn exec(
+    paths: &Paths,
+    identity: &Identity,
+    container: &Container,
+    request: &ExecRequest,
+) -> Result<Client, Error> {
+    let init = init_of(paths, container)?;
+    let process = plan(container, request);
+    let (ours, theirs) = UnixStream::pair().map_err(Error::io("make a socket pair"))?;
+    match process::fork().map_err(Error::io("fork the session"))? {
+        Side::Child => {
+            drop(ours);
+            let mut client = Some(theirs);
+            if let Err(error) = session(identity, container, request, &process, init, &mut client) {
+                let json = serde_json::to_vec(&Failure::of(&error)).unwrap_or_default();
+                let mut bytes = Vec::new();
+                Frame::Failed(json).encode(&mut bytes);
+                if let Some(mut client) = client {
+                    let _ = client.write_all(&bytes);
+                }
+            }
+            process::exit_now(0)
+        }
+        Side::Parent(_) => Ok(Client::new(ours)),
+    }
+}
+
+fn session(
+    identity: &Identity,
+    container: &Container,
+    request: &ExecRequest,
+    process: &Process,
+    init: OwnedFd,
+    client: &mut Option<UnixStream>,
+) -> Result<(), Error> {
+    leave_cli(&format!("exec {}", container.record.name))?;
+    let (stdio, mut streams) = make_streams(request.interactive, request.tty).map_err(Error::io("make pipes"))?;
+    let (child, channel) = sandbox::join(&JoinRequest {
+        container: init.as_fd(),
+        network: container.record.spec.network,
+        process,
+        stdio,
+        window: request.window,
+        single_id: matches!(identity.mode, Mode::Single { .. }),
+    })?;
+    await_running(&channel, process, &mut streams)?;
+    drop((channel, init));
+    let mut no_log = |_: bool, _: &[u8]| {};
+    let mut pump =
+        Pump::new(child.pidfd.as_fd(), streams, None, &mut no_log).map_err(Error::io("run the session"))?;
+    if let Some(client) = client.take() {
+        pump.add_client(client).map_err(Error::io("run the session"))?;
+    }
+    pump.tell(&Frame::Started);
+    let ended = pump.run().map_err(Error::io("run the session"))?;
+    pump.finish(&Frame::Exited(ended.exit_code()));
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! What is done to containers that exist: stop, kill, wait, remove, restart.
+
+use super::monitor;
+use super::record::{Live, Record};
+use super::session::Client;
+use super::store::{Container, Places, find, load};
+use super::{Error, recover};
+use crate::diagnose::Diagnose;
+use crate::state::{self, Lock, Paths};
+use crate::userns::{self, Identity};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::Signal;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// Takes a stopped container's lock, for starting or removing it.
+pub fn lock(container: &Container) -> Result<Lock, Error> {
+    let running = || Error::State {
+        name: container.record.name.clone(),
+        state: "running",
+        fix: "stop it first ('coracle stop'), or use --force where the command has it",
+    };
+    loop {
+        state::create_dir_private(&container.places.run)?;
+        match Lock::try_exclusive(&container.places.lock()) {
+            Ok(Some(lock)) => return Ok(lock),
+            Ok(None) => return Err(running()),
+            Err(e) if e.io_kind() == Some(ErrorKind::NotFound) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Starts a container that is not running. The caller talks to the session that comes back.
+pub fn start(
+    paths: &Paths,
+    identity: &Identity,
+    container: &Container,
+    window: Option<rustix::termios::Winsize>,
+) -> Result<Client, Error> {
+    let lock = lock(container)?;
+    // Between the look and the lock it may have run, or been removed.
+    let Some(container) = load(paths, &container.record.id)? else {
+        return Err(Error::NotFound(container.record.name.clone()));
+    };
+    recover::conclude(&container.places)?;
+    let Container { record, places, .. } = &container;
+    monitor::start(monitor::Start { paths, identity, record, places, lock, window })
+}
+
+/// The processes of a running container: its first one and its monitor, both verified.
+struct Running {
+    init: OwnedFd,
+    monitor: OwnedFd,
+}
+
+fn open_running(container: &Container) -> Option<Running> {
+    let live: &Live = container.live.as_ref()?;
+    Some(Running { init: live.init.open()?, monitor: live.monitor.open()? })
+}
+
+fn not_running(record: &Record) -> Error {
+    Error::State { name: record.name.clone(), state: "not running", fix: "start it with 'coracle start'" }
+}
+
+/// A descriptor of a running container's first process. One that is just being started is waited for.
+pub fn init_of(paths: &Paths, container: &Container) -> Result<OwnedFd, Error> {
+    let container = settled(paths, container)?;
+    open_running(&container).map(|r| r.init).ok_or_else(|| not_running(&container.record))
+}
+
+/// The container once it is not in the middle of being started any more.
+fn settled(paths: &Paths, container: &Container) -> Result<Container, Error> {
+    let until = Instant::now() + Duration::from_secs(5);
+    let mut container = container.clone();
+    while container.status == super::record::Status::Starting && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
+        container = load(paths, &container.record.id)?
+            .ok_or_else(|| Error::NotFound(container.record.name.clone()))?;
+    }
+    Ok(container)
+}
+
+/// Sends a signal to a container's first process.
+pub fn kill(paths: &Paths, container: &Container, signal: i32) -> Result<(), Error> {
+    let init = init_of(paths, container)?;
+    let signal = Signal::from_named_raw(signal).ok_or_else(|| Error::Request {
+        what: format!("{signal} is no signal that can be sent"),
+        fix: Some("use a name or number of signal(7)".into()),
+    })?;
+    rustix::process::pidfd_send_signal(&init, signal).map_err(Error::io("send the signal"))
+}
+
+/// Asks a container to stop and kills it if it does not within `timeout` seconds (its own if none). Returns when
+/// everything is recorded. One that is not running is stopped already.
+pub fn stop(paths: &Paths, container: &Container, timeout: Option<u32>) -> Result<(), Error> {
+    let container = settled(paths, container)?;
+    let Some(running) = open_running(&container) else { return Ok(()) };
+    let record = &container.record;
+    let seconds = timeout.unwrap_or(record.stop_timeout);
+    let send = |signal| {
+        if let Some(signal) = Signal::from_named_raw(signal) {
+            // It may have ended by itself: then there is nothing to stop.
+            let _ = rustix::process::pidfd_send_signal(&running.init, signal);
+        }
+    };
+    if seconds > 0 {
+        send(record.stop_signal);
+        if wait_for(&running.monitor, Some(Duration::from_secs(seconds.into())))? {
+            return Ok(());
+        }
+    }
+    send(Signal::KILL.as_raw());
+    wait_for(&running.monitor, None).map(drop)
+}
+
+/// Waits for a process to end; whether it did.
+fn wait_for(process: &OwnedFd, timeout: Option<Duration>) -> Result<bool, Error> {
+    let until = timeout.map(|t| Instant::now() + t);
+    loop {
+        let left = until.map(|u| u.saturating_duration_since(Instant::now()));
+        let left = left.map_or(PollTimeout::NONE, |l| {
+            PollTimeout::try_from(l.as_millis().min(1 << 30) + 1).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], left) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(nix::Error::EINTR) => {}
+            Err(e) => return Err(Error::io("wait for the container")(e)),
+        }
+    }
+}
+
+/// Waits until a container has ended and returns its exit code; of one that is removed when it ends, none.
+pub fn wait(paths: &Paths, container: &Container) -> Result<Option<i32>, Error> {
+    let container = settled(paths, container)?;
+    let mut code = None;
+    if let Some(running) = open_running(&container) {
+        // The session tells the code even of a container that leaves no record.
+        if let Ok(client) = monitor::attach(&container.places) {
+            code = client.wait_exit().ok().flatten();
+        }
+        wait_for(&running.monitor, None)?;
+    }
+    match load(paths, &container.record.id)? {
+        Some(Container { status: super::record::Status::Exited { code, .. }, .. }) => Ok(Some(code)),
+        Some(_) if code.is_none() => Err(not_running(&container.record)),
+        _ => Ok(code),
+    }
+}
+
+/// Removes a container; with `force` a running one too, which then is killed.
+pub fn remove(
+    paths: &Paths,
+    identity: &Identity,
+    container: &Container,
+    force: bool,
+    timeout: Option<u32>,
+    volumes: bool,
+) -> Result<(), Error> {
+    if container.status.is_running() {
+        if !force {
+            return Err(Error::State {
+                name: container.record.name.clone(),
+                state: "running",
+                fix: "stop it first, or remove it with -f",
+            });
+        }
+        stop(paths, container, Some(timeout.unwrap_or(container.record.stop_timeout)))?;
+        if load(paths, &container.record.id)?.is_none() {
+            return Ok(());
+        }
+    }
+    let _lock = lock(container)?;
+    // Anonymous volumes go with a --rm container, and with any other only when asked (-v), as docker's.
+    let mut record = container.record.clone();
+    if !volumes && !record.rm {
+        record.mounts.clear();
+    }
+    as_root(paths, identity, || monitor::remove(paths, &record, &container.places))
+}
+
+/// Does it as the user, and if files of subordinate ids are in the way, as root of the user's namespace (which this
+/// process then stays in).
+pub fn as_root(
+    paths: &Paths,
+    identity: &Identity,
+    mut work: impl FnMut() -> Result<(), Error>,
+) -> Result<(), Error> {
+    match work() {
+        Err(Error::Disk(state::Error::Io { source, .. }))
+            if source.kind() == ErrorKind::PermissionDenied && !userns::is_inside() =>
+        {
+            userns::enter(paths, identity)?;
+            work()
+        }
+        other => other,
+    }
+}
+
+/// Finishes what killed processes left, if there is anything.
+pub fn tidy(paths: &Paths, identity: &Identity) -> Result<(), Error> {
+    if recover::is_needed(paths)? {
+        as_root(paths, identity, || recover::recover(paths))?;
+    }
+    Ok(())
+}
+
+/// Does something to each of several containers; an error with one does not keep the others from it. Returns the
+/// names done, and the errors.
+pub fn each(
+    paths: &Paths,
+    names: &[String],
+    mut work: impl FnMut(&Container) -> Result<(), Error>,
+) -> (Vec<String>, Vec<Error>) {
+    let (mut done, mut errors) = (Vec::new(), Vec::new());
+    for name in names {
+        match find(paths, name).and_then(|container| work(&container)) {
+            Ok(()) => done.push(name.clone()),
+            Err(e) => errors.push(e),
+        }
+    }
+    (done, errors)
+}
+
+/// Whether an error says that there is no such container.
+pub fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::NotFound(_))
+}
+
+/// The places of a container, for its log.
+pub fn log_dir(container: &Container) -> &std::path::Path {
+    let Places { data, .. } = &container.places;
+    data
+}
+
+/// The exit code for a set of errors.
+pub fn worst(errors: &[Error]) -> u8 {
+    errors.iter().map(Diagnose::exit_code).max().unwrap_or(0)
+}
