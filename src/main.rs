@@ -1,3 +1,5 @@
 //! The `coracle` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    coracle::cli::main(std::env::args_os()).into()
+}

@@ -122,7 +122,7 @@ pub enum MountSource {
 }
 
 /// Options of a mount.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountOptions {
     /// `ro`, applied to everything below too.
     pub read_only: bool,
@@ -248,4 +248,25 @@ pub enum LogDriver {
     K8sFile,
     /// Nowhere.
     None,
+}
+
+/// A further process in a running container, as asked for by `exec`.
+#[derive(Clone, Debug, Default)]
+pub struct ExecRequest {
+    /// The command and its arguments; never empty.
+    pub command: Vec<String>,
+    /// `--env-file` and `-e`, in the order in which they apply, on top of the container's own.
+    pub env: Vec<(String, String)>,
+    /// `-w`, absolute; the container's if not given.
+    pub workdir: Option<String>,
+    /// `-u`: `user[:group]`; the container's if not given.
+    pub user: Option<String>,
+    /// `--privileged`.
+    pub privileged: bool,
+    /// `-t`.
+    pub tty: bool,
+    /// `-i`.
+    pub interactive: bool,
+    /// `--detach-keys`, as the terminal sends them; empty: no way out.
+    pub detach_keys: Vec<u8>,
 }

@@ -1,1 +1,19 @@
-//! what the user sees: errors, tables, templates, progress.
+//! What the user sees.
+//!
+//! Rooms below return values and errors; this one turns them into text, and nothing else prints. The forms
+//! are docker's, because scripts read them: aligned tables, `--format` templates over the same fields, sizes and
+//! times in its words.
+
+pub mod error;
+
+use std::io::{ErrorKind, Write};
+
+/// Writes to standard output. A reader that has gone away (`coracle ps | head -1`) ends the program quietly,
+/// as SIGPIPE would have.
+pub fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        other => other,
+    }
+}
