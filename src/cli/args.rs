@@ -80,7 +80,8 @@ pub trait Given {
 
 impl Given for ArgMatches {
     fn maybe(&self, name: &str) -> Option<bool> {
-        self.get_one(name).copied()
+        // Commands that share code do not all share the switch.
+        self.try_get_one(name).ok().flatten().copied()
     }
 
     fn text(&self, name: &str) -> Option<&str> {

@@ -12,9 +12,6 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// docker's and podman's way out of an attached terminal.
-pub const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
-
 /// What both commands parse to.
 #[derive(Clone, Debug)]
 pub struct CreateOptions {
@@ -268,10 +265,15 @@ pub(super) fn request(args: &ArgMatches, host: &Host) -> Result<CreateRequest, E
     })
 }
 
-/// `--detach-keys`.
+/// `--detach-keys`, by default docker's and podman's.
 pub(super) fn detach_keys(args: &ArgMatches) -> Result<Vec<u8>, Error> {
-    let keys = args.text("detach-keys").unwrap_or(DETACH_KEYS);
+    let keys = args.text("detach-keys").unwrap_or("ctrl-p,ctrl-q");
     parse::detach_keys(keys).map_err(Error::value("detach-keys", keys))
+}
+
+/// `--detach-keys`, if given.
+pub(super) fn detach_keys_given(args: &ArgMatches) -> Result<Option<Vec<u8>>, Error> {
+    args.parsed("detach-keys", parse::detach_keys)
 }
 
 /// `--env-file` first, then `-e`: a variable given twice has its last value.

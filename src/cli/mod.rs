@@ -15,18 +15,42 @@
 pub mod args;
 mod dispatch;
 mod error;
-pub mod image_options;
 pub mod parse;
 
-pub mod create;
 pub mod create_flags;
+pub mod image_options;
+pub mod selection;
+
+pub mod attach;
+pub mod completion;
+pub mod container;
+pub mod create;
 pub mod exec;
+pub mod image;
+pub mod images;
+pub mod inspect;
+pub mod kill;
+pub mod load;
+pub mod logs;
+pub mod ps;
+pub mod pull;
+pub mod restart;
+pub mod rm;
+pub mod rmi;
 pub mod run;
+pub mod start;
+pub mod stop;
+pub mod tag;
+pub mod unshare;
+pub mod untag;
+pub mod volume;
+pub mod wait;
 
 pub use dispatch::{full, main};
 pub use error::Error;
 
 use crate::state::Paths;
+use args::Given as _;
 use clap::{ArgMatches, Command};
 use std::path::PathBuf;
 
@@ -66,6 +90,11 @@ impl Entry {
     pub fn answers_to(&self, word: &str) -> bool {
         self.name == word || self.aliases.contains(&word)
     }
+
+    /// The same command under another name.
+    const fn named(self, name: &'static str, aliases: &'static [&'static str]) -> Self {
+        Self { name, aliases, ..self }
+    }
 }
 
 /// What every command knows.
@@ -86,10 +115,111 @@ impl Context {
     }
 }
 
+/// How a listing is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListOptions {
+    /// `--format`: a template, `json`, or `table` and a template.
+    pub format: Option<String>,
+    /// `-q`: only what names the thing.
+    pub quiet: bool,
+    /// `--no-trunc`: nothing is shortened.
+    pub no_trunc: bool,
+    /// `--noheading`: no column heads.
+    pub no_heading: bool,
+}
+
+impl ListOptions {
+    fn of(args: &ArgMatches) -> Self {
+        Self {
+            format: args.text("format").map(str::to_owned),
+            quiet: args.on("quiet"),
+            no_trunc: args.on("no-trunc"),
+            no_heading: args.on("noheading"),
+        }
+    }
+}
+
 /// All commands, in the order of the overview.
-pub static COMMANDS: &[Entry] = &[run::ENTRY, create::ENTRY, exec::ENTRY];
+pub static COMMANDS: &[Entry] = &[
+    run::ENTRY,
+    create::ENTRY,
+    start::ENTRY,
+    stop::ENTRY,
+    restart::ENTRY,
+    kill::ENTRY,
+    rm::ENTRY,
+    exec::ENTRY,
+    attach::ENTRY,
+    ps::ENTRY,
+    logs::ENTRY,
+    wait::ENTRY,
+    inspect::ENTRY,
+    pull::ENTRY,
+    images::ENTRY,
+    rmi::ENTRY,
+    tag::ENTRY,
+    untag::ENTRY,
+    load::ENTRY,
+    container::ENTRY,
+    image::ENTRY,
+    volume::ENTRY,
+    unshare::ENTRY,
+    completion::ENTRY,
+];
 
 /// Where the lifecycle is called from. Each caller is replaced by that call.
 pub(crate) fn pending(asked: impl std::fmt::Debug) -> anyhow::Result<u8> {
     anyhow::bail!("not wired: {asked:#?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaves(entries: &'static [Entry]) -> Vec<&'static Entry> {
+        let below = |entry: &'static Entry| match entry.action {
+            Action::Group(entries) => leaves(entries),
+            Action::Leaf { .. } => vec![entry],
+        };
+        entries.iter().flat_map(below).collect()
+    }
+
+    #[test]
+    fn claps_own_checks_hold_for_every_command() {
+        full().debug_assert();
+    }
+
+    #[test]
+    fn no_flag_is_both_there_and_not_there_yet() {
+        for entry in leaves(COMMANDS) {
+            let Action::Leaf { define, unsupported, .. } = entry.action else { continue };
+            let command = define(Command::new("x"));
+            for names in unsupported {
+                let (long, short) = names.split_once(',').unwrap_or((names, ""));
+                let clash = command.get_arguments().find(|arg| {
+                    arg.get_long() == Some(long)
+                        || (!short.is_empty() && arg.get_short() == short.chars().next())
+                });
+                assert!(clash.is_none(), "{} --{long} -{short}", entry.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_word_means_one_command() {
+        fn check(entries: &'static [Entry]) {
+            let mut words: Vec<&str> =
+                entries.iter().flat_map(|e| e.aliases.iter().copied().chain([e.name])).collect();
+            let all = words.len();
+            words.sort_unstable();
+            words.dedup();
+            assert_eq!(words.len(), all);
+            for entry in entries {
+                if let Action::Group(entries) = entry.action {
+                    check(entries);
+                }
+            }
+        }
+        check(COMMANDS);
+    }
 }

@@ -13,11 +13,11 @@ mod values;
 pub use env::{env_file, env_word, label, label_file};
 pub use mounts::{duplicate_destination, mount, tmpfs, volume};
 pub use security::{capabilities, security_opt};
-pub use time::moment;
+pub use time::{interval, moment};
 pub use values::{
-    add_host, boolean, bytes, detach_keys, dns_server, entrypoint, filter, hostname, log_driver, log_opt,
-    name, network, nonempty, number, platform, pull_policy, signal, stop_timeout, ulimit, user, userns,
-    workdir,
+    add_host, boolean, bytes, credentials, detach_keys, dns_server, entrypoint, filter, hostname, log_driver,
+    log_opt, name, network, nonempty, number, platform, pull_policy, signal, stop_timeout, ulimit, user,
+    userns, workdir,
 };
 
 use std::path::{Path, PathBuf};

@@ -18,6 +18,12 @@ pub fn moment(text: &str, now: SystemTime) -> Result<SystemTime, Invalid> {
     })
 }
 
+/// A time between two looks: milliseconds, or a span in Go's form.
+pub fn interval(text: &str) -> Result<Duration, Invalid> {
+    let plain = text.parse().ok().map(Duration::from_millis);
+    plain.or_else(|| span(text)).ok_or_else(|| Invalid::new("expected a time such as 250ms"))
+}
+
 /// `12.25` as whole seconds and nanoseconds.
 fn seconds(text: &str) -> Option<Duration> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));

@@ -303,11 +303,18 @@ pub fn pull_policy(text: &str) -> Result<PullPolicy, Invalid> {
     }
 }
 
-/// `--filter KEY=VALUE`, with one of the keys that the listing knows.
+/// `USER:PASSWORD`.
+pub fn credentials(text: &str) -> Result<(String, String), Invalid> {
+    match text.split_once(':') {
+        Some((user, password)) if !user.is_empty() => Ok((user.to_owned(), password.to_owned())),
+        _ => Err(Invalid::new("expected USER:PASSWORD")),
+    }
+}
+
+/// `--filter KEY=VALUE`, with one of the keys that the listing knows; `label!=x` has the key `label!`.
 pub fn filter(text: &str, known: &[&str]) -> Result<(String, String), Invalid> {
     let (key, value) = text.split_once('=').ok_or_else(|| Invalid::new("expected KEY=VALUE"))?;
     let key = key.trim().to_ascii_lowercase();
-    // docker writes `label!=x`; the negation belongs to the value's key.
     if known.contains(&key.as_str()) {
         Ok((key, value.trim().to_owned()))
     } else {

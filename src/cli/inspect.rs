@@ -1,0 +1,117 @@
+//! `coracle inspect`, and the same for one kind of thing only.
+
+use super::args::{Given, operands, option, switch};
+use super::{Action, Context, Entry, parse};
+use clap::{ArgMatches, Command};
+
+/// `coracle inspect`.
+pub const ENTRY: Entry = Entry {
+    name: "inspect",
+    aliases: &[],
+    about: "Show all there is to know about containers, images or volumes",
+    usage: "[OPTIONS] NAME [NAME...]",
+    action: Action::Leaf { define, unsupported: &["latest,l"], run },
+};
+
+/// `coracle container inspect`.
+pub const CONTAINER: Entry = Entry {
+    about: "Show all there is to know about containers",
+    usage: "[OPTIONS] CONTAINER [CONTAINER...]",
+    action: Action::Leaf { define: define_container, unsupported: &["latest,l"], run: run_container },
+    ..ENTRY
+};
+
+/// `coracle image inspect`.
+pub const IMAGE: Entry = Entry {
+    about: "Show all there is to know about images",
+    usage: "[OPTIONS] IMAGE [IMAGE...]",
+    action: Action::Leaf { define: define_kind, unsupported: &["platform"], run: run_image },
+    ..ENTRY
+};
+
+/// `coracle volume inspect`.
+pub const VOLUME: Entry = Entry {
+    about: "Show all there is to know about volumes",
+    usage: "[OPTIONS] VOLUME [VOLUME...]",
+    action: Action::Leaf { define: define_kind, unsupported: &["all,a"], run: run_volume },
+    ..ENTRY
+};
+
+/// What is looked for under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A container, else an image, else a volume.
+    Any,
+    /// A container.
+    Container,
+    /// An image.
+    Image,
+    /// A volume.
+    Volume,
+}
+
+/// What `inspect` is asked for.
+#[derive(Clone, Debug)]
+pub struct InspectOptions {
+    /// What there is to look for.
+    pub kind: Kind,
+    /// The names, as typed.
+    pub names: Vec<String>,
+    /// `-f`: a template, or `json`.
+    pub format: Option<String>,
+    /// `-s`: with a container's sizes.
+    pub size: bool,
+}
+
+fn define_kind(command: Command) -> Command {
+    command.args([
+        option("format", "FORMAT").short('f').help("Show each by a template, or as 'json'"),
+        operands("NAME", 1..),
+    ])
+}
+
+fn define_container(command: Command) -> Command {
+    define_kind(command).arg(switch("size").short('s').help("Show the sizes of containers too"))
+}
+
+fn define(command: Command) -> Command {
+    let kind =
+        option("type", "TYPE").short('t').help("Look only for a container, image or volume (default all)");
+    define_container(command).arg(kind)
+}
+
+fn options(args: &ArgMatches, kind: Kind) -> InspectOptions {
+    InspectOptions {
+        kind,
+        names: args.operands(),
+        format: args.text("format").map(str::to_owned),
+        size: args.on("size"),
+    }
+}
+
+fn kind(text: &str) -> Result<Kind, parse::Invalid> {
+    match text {
+        "all" | "" => Ok(Kind::Any),
+        "container" => Ok(Kind::Container),
+        "image" => Ok(Kind::Image),
+        "volume" => Ok(Kind::Volume),
+        "network" | "pod" => Err(parse::Invalid::new(format!("type '{text}' is not supported yet"))),
+        _ => Err(parse::Invalid::unknown("type", text, &["all", "container", "image", "volume"])),
+    }
+}
+
+fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    super::pending(options(args, args.parsed("type", kind)?.unwrap_or(Kind::Any)))
+}
+
+fn run_container(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    super::pending(options(args, Kind::Container))
+}
+
+fn run_image(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    super::pending(options(args, Kind::Image))
+}
+
+fn run_volume(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    super::pending(options(args, Kind::Volume))
+}

@@ -1,0 +1,43 @@
+//! `coracle kill`.
+
+use super::args::{Given, operands, option};
+use super::selection::{Selection, all};
+use super::{Action, Context, Entry, Error, parse};
+use clap::{ArgMatches, Command};
+use nix::libc::SIGKILL;
+
+/// `coracle kill`.
+pub const ENTRY: Entry = Entry {
+    name: "kill",
+    aliases: &[],
+    about: "Send a signal to running containers",
+    usage: "[OPTIONS] CONTAINER [CONTAINER...]",
+    action: Action::Leaf { define, unsupported: &["cidfile", "latest,l"], run },
+};
+
+/// What `kill` is asked for.
+#[derive(Clone, Debug)]
+pub struct KillOptions {
+    /// The containers.
+    pub containers: Selection,
+    /// `-s`: the signal's number.
+    pub signal: i32,
+}
+
+fn define(command: Command) -> Command {
+    command.args([
+        option("signal", "SIGNAL").short('s').help("The signal (default KILL)"),
+        all().help("Signal all running containers"),
+        operands("CONTAINER", 0..),
+    ])
+}
+
+/// What the flags ask for.
+pub fn options(args: &ArgMatches) -> Result<KillOptions, Error> {
+    let signal = args.parsed("signal", parse::signal)?.unwrap_or(SIGKILL);
+    Ok(KillOptions { containers: Selection::of(args)?, signal })
+}
+
+fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    super::pending(options(args)?)
+}

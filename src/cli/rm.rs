@@ -1,0 +1,60 @@
+//! `coracle rm`.
+
+use super::args::{Given, operands, option, switch};
+use super::selection::{Selection, all, ignore};
+use super::{Action, Context, Entry, Error, parse};
+use clap::{ArgMatches, Command};
+
+/// `coracle rm`.
+pub const ENTRY: Entry = Entry {
+    name: "rm",
+    aliases: &["remove"],
+    about: "Remove containers",
+    usage: "[OPTIONS] CONTAINER [CONTAINER...]",
+    action: Action::Leaf { define, unsupported: &["cidfile", "depend", "filter", "latest", "link,l"], run },
+};
+
+/// What `rm` is asked for.
+#[derive(Clone, Debug)]
+pub struct RmOptions {
+    /// The containers.
+    pub containers: Selection,
+    /// `-f`: running ones too.
+    pub force: bool,
+    /// `-v`: with their anonymous volumes.
+    pub volumes: bool,
+    /// `-t`: seconds to wait before a running one is killed, with `-f`.
+    pub timeout: Option<u32>,
+}
+
+fn define(command: Command) -> Command {
+    command.args([
+        switch("force").short('f').help("Stop and remove running containers too"),
+        switch("volumes").short('v').help("Remove the containers' anonymous volumes too"),
+        all().help("Remove all containers"),
+        ignore(),
+        option("time", "SECONDS")
+            .short('t')
+            .alias("timeout")
+            .help("With --force: seconds to wait before the container is killed, -1 for ever"),
+        operands("CONTAINER", 0..),
+    ])
+}
+
+/// What the flags ask for.
+pub fn options(args: &ArgMatches) -> Result<RmOptions, Error> {
+    let options = RmOptions {
+        containers: Selection::of(args)?,
+        force: args.on("force"),
+        volumes: args.on("volumes"),
+        timeout: args.parsed("time", parse::stop_timeout)?,
+    };
+    match options.timeout {
+        Some(_) if !options.force => Err(Error::usage("--time needs --force", "add -f, or leave out -t")),
+        _ => Ok(options),
+    }
+}
+
+fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    super::pending(options(args)?)
+}

@@ -1,0 +1,65 @@
+//! `coracle start`.
+
+use super::args::{Given, operands, option, switch};
+use super::{Action, Context, Entry, Error, create_flags};
+use clap::{ArgMatches, Command};
+
+/// `coracle start`.
+pub const ENTRY: Entry = Entry {
+    name: "start",
+    aliases: &[],
+    about: "Start stopped containers",
+    usage: "[OPTIONS] CONTAINER [CONTAINER...]",
+    action: Action::Leaf {
+        define,
+        unsupported: &["all", "checkpoint", "checkpoint-dir", "filter,f", "latest,l"],
+        run,
+    },
+};
+
+/// What `start` is asked for.
+#[derive(Clone, Debug)]
+pub struct StartOptions {
+    /// The containers, as typed.
+    pub names: Vec<String>,
+    /// `-a`: show its output, pass signals on, take its exit code.
+    pub attach: bool,
+    /// `-i`: pass standard input on too.
+    pub interactive: bool,
+    /// `--sig-proxy`.
+    pub sig_proxy: bool,
+    /// `--detach-keys`, if given: else the container's own.
+    pub detach_keys: Option<Vec<u8>>,
+}
+
+fn define(command: Command) -> Command {
+    command.args([
+        switch("attach").short('a').help("Show the container's output and take its exit code"),
+        switch("interactive").short('i').help("Pass standard input on to the container"),
+        switch("sig-proxy").help("Pass signals on to the container (default true)"),
+        option("detach-keys", "KEYS").help("Keys that detach from the container (default ctrl-p,ctrl-q)"),
+        operands("CONTAINER", 1..),
+    ])
+}
+
+/// What the flags ask for.
+pub fn options(args: &ArgMatches) -> Result<StartOptions, Error> {
+    let options = StartOptions {
+        names: args.operands(),
+        attach: args.on("attach") || args.on("interactive"),
+        interactive: args.on("interactive"),
+        sig_proxy: args.maybe("sig-proxy").unwrap_or(true),
+        detach_keys: create_flags::detach_keys_given(args)?,
+    };
+    if options.attach && options.names.len() > 1 {
+        return Err(Error::usage(
+            "only one container can be attached to",
+            "name one, or leave out -a and -i",
+        ));
+    }
+    Ok(options)
+}
+
+fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    super::pending(options(args)?)
+}
