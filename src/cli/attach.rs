@@ -2,6 +2,9 @@
 
 use super::args::{Given, operands, option, switch};
 use super::{Action, Context, Entry, Error, create_flags};
+use crate::container::session::Interaction;
+use crate::container::{lifecycle, monitor, store};
+use super::engine::{self, Engine};
 use clap::{ArgMatches, Command};
 
 /// `coracle attach`.
@@ -45,6 +48,19 @@ pub fn options(args: &ArgMatches) -> Result<AttachOptions, Error> {
     })
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args)?)
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args)?;
+    let engine = Engine::open(context)?;
+    let container = store::find(&engine.paths, &options.container)?;
+    let record = &container.record;
+    // Asked first, since what is not running has no socket either, and this error says so.
+    lifecycle::init_of(&engine.paths, &container)?;
+    let client = monitor::attach(&container.places)?;
+    let how = Interaction {
+        stdin: options.stdin && record.interactive,
+        terminal: record.spec.process.terminal,
+        detach_keys: options.detach_keys.unwrap_or_else(|| record.detach_keys.clone()),
+        proxy_signals: options.sig_proxy,
+    };
+    engine::interact(client, &how)
 }

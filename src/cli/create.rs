@@ -2,6 +2,11 @@
 
 use super::create_flags::{self, CreateOptions};
 use super::{Action, Context, Entry, Error};
+use crate::container::create::{Created, create};
+use crate::container::recover;
+use crate::container::request::NetworkMode;
+use crate::output;
+use super::engine::Engine;
 use clap::ArgMatches;
 
 /// `coracle create`.
@@ -18,6 +23,23 @@ pub fn options(args: &ArgMatches) -> Result<CreateOptions, Error> {
     create_flags::options(args)
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args)?)
+/// Makes a container, pulling its image if need be.
+pub(super) fn make(engine: &Engine, options: &CreateOptions) -> anyhow::Result<Created> {
+    let image = super::images::obtain(engine, &options.request.image, &options.image)?;
+    if options.request.network == NetworkMode::Default {
+        output::note("networks are not there yet: this container has loopback only (--network host gives it the host's)");
+    }
+    let created = create(&engine.paths, &engine.identity, &options.request, &image)?;
+    if let Some(path) = &options.cidfile {
+        create_flags::write_cidfile(path, created.record.id.as_str())?;
+    }
+    Ok(created)
+}
+
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let engine = Engine::open(context)?;
+    let created = make(&engine, &options(args)?)?;
+    recover::forget_run(&created.places)?;
+    output::print(&format!("{}\n", created.record.id))?;
+    Ok(0)
 }

@@ -17,7 +17,15 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     let words: Vec<OsString> = words.into_iter().collect();
     match dispatch(words) {
         Ok(code) => code,
-        Err(error) => output::error::report(&error, known),
+        Err(error) => report(&error),
+    }
+}
+
+/// Shows an error; the exit code that it asks for.
+pub(super) fn report(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<Error>() {
+        Some(Error::Reported(code)) => *code,
+        _ => output::error::report(error, known),
     }
 }
 

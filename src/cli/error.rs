@@ -1,7 +1,7 @@
 //! What is wrong with a command line, before any work has begun.
 
 use super::parse::Invalid;
-use crate::diagnose::Diagnose;
+use crate::diagnose::{Diagnose, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_OURS};
 use std::path::{Path, PathBuf};
 
 /// Why a command line cannot be carried out.
@@ -31,6 +31,18 @@ pub enum Error {
         /// Why not.
         invalid: Invalid,
     },
+    /// A program of the host cannot be executed.
+    #[error("cannot execute {command}")]
+    Execute {
+        /// The program.
+        command: String,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another process has reported it already; only the exit code is left to tell.
+    #[error("")]
+    Reported(u8),
     /// A file named on the command line cannot be used.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -64,7 +76,16 @@ impl Diagnose for Error {
         match self {
             Self::Usage { fix, .. } => Some(fix.clone()),
             Self::Value { invalid, .. } => invalid.fix.clone(),
-            Self::Unsupported { .. } | Self::File { .. } => None,
+            Self::Unsupported { .. } | Self::File { .. } | Self::Execute { .. } | Self::Reported(_) => None,
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Reported(code) => *code,
+            Self::Execute { source, .. } if source.kind() == std::io::ErrorKind::NotFound => EXIT_NOT_FOUND,
+            Self::Execute { .. } => EXIT_NOT_EXECUTABLE,
+            _ => EXIT_OURS,
         }
     }
 }

@@ -4,6 +4,9 @@ use super::args::{self, Given, list, option, switch};
 use super::parse::{self, Host};
 use super::{Action, Context, Entry, Error, create_flags};
 use crate::container::request::ExecRequest;
+use crate::container::session::Interaction;
+use crate::container::{exec, store};
+use super::engine::{self, Engine};
 use clap::{ArgMatches, Command};
 
 /// `coracle exec`.
@@ -67,8 +70,24 @@ pub fn options(args: &ArgMatches) -> Result<ExecOptions, Error> {
     Ok(ExecOptions { container, request, detach: args.on("detach") })
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args)?)
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args)?;
+    let engine = Engine::open(context)?;
+    let container = store::find(&engine.paths, &options.container)?;
+    let request = &options.request;
+    let window = engine::window().filter(|_| request.tty);
+    let mut client = exec::exec(&engine.paths, &engine.identity, &container, request, window)?;
+    if options.detach {
+        engine::started(&mut client)?;
+        return Ok(0);
+    }
+    let how = Interaction {
+        stdin: request.interactive,
+        terminal: request.tty,
+        detach_keys: request.detach_keys.clone(),
+        proxy_signals: true,
+    };
+    engine::interact(client, &how)
 }
 
 #[cfg(test)]

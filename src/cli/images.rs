@@ -63,3 +63,8 @@ pub fn options(args: &ArgMatches) -> Result<ImagesOptions, Error> {
 fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     super::pending(options(args)?)
 }
+/// interim
+pub(super) fn obtain(_e: &super::engine::Engine, image: &str, _o: &super::image_options::ImageOptions) -> anyhow::Result<crate::image::Image> {
+    let d = crate::digest::Digest::from_hex(image)?;
+    Ok(crate::image::Image { id: d, diff_ids: vec![d] })
+}

@@ -3,6 +3,8 @@
 use super::args::{Given, operands, option};
 use super::selection::{Selection, all};
 use super::{Action, Context, Entry, Error, parse};
+use crate::container::lifecycle;
+use super::engine::Engine;
 use clap::{ArgMatches, Command};
 use nix::libc::SIGKILL;
 
@@ -38,6 +40,13 @@ pub fn options(args: &ArgMatches) -> Result<KillOptions, Error> {
     Ok(KillOptions { containers: Selection::of(args)?, signal })
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args)?)
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args)?;
+    let engine = Engine::open(context)?;
+    engine.each(&options.containers, |container| {
+        if options.containers.all && !container.status.is_running() {
+            return Ok(false);
+        }
+        lifecycle::kill(&engine.paths, container, options.signal).map(|()| true)
+    })
 }

@@ -14,6 +14,7 @@
 
 pub mod args;
 mod dispatch;
+mod engine;
 mod error;
 pub mod parse;
 
@@ -47,6 +48,7 @@ pub mod volume;
 pub mod wait;
 
 pub use dispatch::{full, main};
+use dispatch::report;
 pub use error::Error;
 
 use crate::state::Paths;

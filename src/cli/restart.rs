@@ -3,6 +3,9 @@
 use super::args::{Given, operands, option, switch};
 use super::selection::{Selection, all};
 use super::{Action, Context, Entry, Error, parse};
+use crate::container::lifecycle;
+use crate::output;
+use super::engine::{self, Engine};
 use clap::{ArgMatches, Command};
 
 /// `coracle restart`.
@@ -47,6 +50,23 @@ pub fn options(args: &ArgMatches) -> Result<RestartOptions, Error> {
     })
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args)?)
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args)?;
+    let engine = Engine::open(context)?;
+    engine.tidy();
+    let (containers, errors) = engine.select(&options.containers)?;
+    let mut worst = 0;
+    for container in &containers {
+        let restarted = (|| {
+            lifecycle::stop(&engine.paths, container, options.timeout)?;
+            let window = engine::window().filter(|_| container.record.spec.process.terminal);
+            let mut client = lifecycle::start(&engine.paths, &engine.identity, container, window)?;
+            engine::started(&mut client)
+        })();
+        match restarted {
+            Ok(()) => output::print(&format!("{}\n", container.record.name))?,
+            Err(error) => worst = super::report(&error),
+        }
+    }
+    Ok(engine::report_all(errors)?.max(worst))
 }

@@ -3,6 +3,8 @@
 use super::args::{Given, operands, option, switch};
 use super::selection::{Selection, all, ignore};
 use super::{Action, Context, Entry, Error, parse};
+use crate::container::lifecycle;
+use super::engine::Engine;
 use clap::{ArgMatches, Command};
 
 /// `coracle rm`.
@@ -55,6 +57,15 @@ pub fn options(args: &ArgMatches) -> Result<RmOptions, Error> {
     }
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args)?)
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args)?;
+    let engine = Engine::open(context)?;
+    engine.tidy();
+    let mut selection = options.containers.clone();
+    // As with docker's and rm(1), what is not there is as removed as can be.
+    selection.ignore_missing |= options.force;
+    engine.each(&selection, |container| {
+        let (Engine { paths, identity }, timeout) = (&engine, options.timeout);
+        lifecycle::remove(paths, identity, container, options.force, timeout, options.volumes).map(|()| true)
+    })
 }

@@ -3,6 +3,10 @@
 use super::args::{Given, switch};
 use super::create_flags::{self, CreateOptions};
 use super::{Action, Context, Entry, Error};
+use crate::container::monitor;
+use crate::container::session::Interaction;
+use crate::output;
+use super::engine::{self, Engine};
 use clap::{ArgMatches, Command};
 
 /// `coracle run`.
@@ -42,6 +46,31 @@ pub fn options(args: &ArgMatches) -> Result<RunOptions, Error> {
     })
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args)?)
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args)?;
+    let engine = Engine::open(context)?;
+    let created = super::create::make(&engine, &options.create)?;
+    let record = &created.record;
+    let (id, detach_keys) = (record.id.clone(), record.detach_keys.clone());
+    let (tty, interactive) = (record.spec.process.terminal, record.interactive);
+    let mut client = monitor::start(monitor::Start {
+        paths: &engine.paths,
+        identity: &engine.identity,
+        record,
+        places: &created.places,
+        lock: created.lock,
+        window: engine::window().filter(|_| tty),
+    })?;
+    if options.detach {
+        engine::started(&mut client)?;
+        output::print(&format!("{id}\n"))?;
+        return Ok(0);
+    }
+    let how = Interaction {
+        stdin: interactive,
+        terminal: tty,
+        detach_keys,
+        proxy_signals: options.sig_proxy,
+    };
+    engine::interact(client, &how)
 }

@@ -2,6 +2,11 @@
 
 use super::args::{Given, operands, option, switch};
 use super::{Action, Context, Entry, Error, create_flags};
+use crate::container::lifecycle;
+use crate::container::session::Interaction;
+use crate::container::store;
+use crate::output;
+use super::engine::{self, Engine};
 use clap::{ArgMatches, Command};
 
 /// `coracle start`.
@@ -60,6 +65,38 @@ pub fn options(args: &ArgMatches) -> Result<StartOptions, Error> {
     Ok(options)
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args)?)
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args)?;
+    let engine = Engine::open(context)?;
+    engine.tidy();
+    if options.attach {
+        let container = store::find(&engine.paths, &options.names.concat())?;
+        let record = container.record.clone();
+        let window = engine::window().filter(|_| record.spec.process.terminal);
+        let client = lifecycle::start(&engine.paths, &engine.identity, &container, window)?;
+        let how = Interaction {
+            stdin: options.interactive && record.interactive,
+            terminal: record.spec.process.terminal,
+            detach_keys: options.detach_keys.unwrap_or(record.detach_keys),
+            proxy_signals: options.sig_proxy,
+        };
+        return engine::interact(client, &how);
+    }
+    let mut worst = 0;
+    for name in &options.names {
+        let started = (|| {
+            let container = store::find(&engine.paths, name)?;
+            if !container.status.is_running() {
+                let window = engine::window().filter(|_| container.record.spec.process.terminal);
+                let mut client = lifecycle::start(&engine.paths, &engine.identity, &container, window)?;
+                engine::started(&mut client)?;
+            }
+            anyhow::Ok(())
+        })();
+        match started {
+            Ok(()) => output::print(&format!("{name}\n"))?,
+            Err(error) => worst = super::report(&error),
+        }
+    }
+    Ok(worst)
 }

@@ -3,6 +3,8 @@
 use super::args::{Given, operands, option};
 use super::selection::{Selection, all, ignore};
 use super::{Action, Context, Entry, Error, parse};
+use crate::container::lifecycle;
+use super::engine::Engine;
 use clap::{ArgMatches, Command};
 
 /// `coracle stop`.
@@ -40,6 +42,14 @@ pub fn options(args: &ArgMatches) -> Result<StopOptions, Error> {
     Ok(StopOptions { containers: Selection::of(args)?, timeout: args.parsed("time", parse::stop_timeout)? })
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args)?)
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args)?;
+    let engine = Engine::open(context)?;
+    engine.tidy();
+    engine.each(&options.containers, |container| {
+        if options.containers.all && !container.status.is_running() {
+            return Ok(false);
+        }
+        lifecycle::stop(&engine.paths, container, options.timeout).map(|()| true)
+    })
 }

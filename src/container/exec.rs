@@ -3,6 +3,7 @@
 //! The CLI forks a session, which is the new process's parent and lives as long as it does: the CLI may detach.
 
 use super::lifecycle::init_of;
+use super::request::ExecRequest;
 use super::monitor::{await_running, leave_cli};
 use super::session::{Client, Failure, Frame, Pump, make_streams};
 use super::store::Container;
@@ -12,30 +13,10 @@ use crate::sandbox::capabilities::CapSet;
 use crate::sandbox::{self, JoinRequest, Process, SeccompProfile};
 use crate::state::Paths;
 use crate::userns::{Identity, Mode};
+use rustix::termios::Winsize;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-
-/// What to start.
-#[derive(Clone, Debug, Default)]
-pub struct ExecRequest {
-    /// The command line, not empty.
-    pub command: Vec<String>,
-    /// `-e`, `--env-file`.
-    pub env: Vec<(String, String)>,
-    /// `-u`.
-    pub user: Option<String>,
-    /// `-w`.
-    pub workdir: Option<String>,
-    /// `-t`.
-    pub tty: bool,
-    /// `-i`.
-    pub interactive: bool,
-    /// `--privileged`.
-    pub privileged: bool,
-    /// The terminal's first size.
-    pub window: Option<rustix::termios::Winsize>,
-}
 
 /// The process for a request: the container's own, with what the request says.
 fn plan(container: &Container, request: &ExecRequest) -> Process {
@@ -67,15 +48,15 @@ pub fn exec(
     identity: &Identity,
     container: &Container,
     request: &ExecRequest,
+    window: Option<Winsize>,
 ) -> Result<Client, Error> {
     let init = init_of(paths, container)?;
-    let process = plan(container, request);
     let (ours, theirs) = UnixStream::pair().map_err(Error::io("make a socket pair"))?;
     match process::fork().map_err(Error::io("fork the session"))? {
         Side::Child => {
             drop(ours);
             let mut client = Some(theirs);
-            if let Err(error) = session(identity, container, request, &process, init, &mut client) {
+            if let Err(error) = session(identity, container, request, window, init, &mut client) {
                 let json = serde_json::to_vec(&Failure::of(&error)).unwrap_or_default();
                 let mut bytes = Vec::new();
                 Frame::Failed(json).encode(&mut bytes);
@@ -93,10 +74,11 @@ fn session(
     identity: &Identity,
     container: &Container,
     request: &ExecRequest,
-    process: &Process,
+    window: Option<Winsize>,
     init: OwnedFd,
     client: &mut Option<UnixStream>,
 ) -> Result<(), Error> {
+    let process = &plan(container, request);
     leave_cli(&format!("exec {}", container.record.name))?;
     let (stdio, mut streams) = make_streams(request.interactive, request.tty).map_err(Error::io("make pipes"))?;
     let (child, channel) = sandbox::join(&JoinRequest {
@@ -104,7 +86,7 @@ fn session(
         network: container.record.spec.network,
         process,
         stdio,
-        window: request.window,
+        window,
         single_id: matches!(identity.mode, Mode::Single { .. }),
     })?;
     await_running(&channel, process, &mut streams)?;

@@ -7,6 +7,7 @@
 //!
 //! The CLI stays outside of the user's namespace, from where the set-uid helpers can write its id map, and waits.
 
+use super::request::Propagation;
 use super::record::{Exit, Live, MountKind, ProcessId, Record, Started};
 use super::session::{Client, Ended, Failure, Frame, Pump, Streams, make_streams};
 use super::store::{Places, now, release_name};
@@ -17,7 +18,7 @@ use crate::rooted_fs::Root;
 use crate::sandbox::{self, FromInit, Hooks, Mount, MountAttributes, Network, Process, Source};
 use crate::state::{self, Durability, Lock, Paths};
 use crate::union::{Layers, Upper};
-use crate::userns::{self, Identity, Mapper, Mode, Namespace, container_map};
+use crate::userns::{self, Identity, Mapper, Mode, Namespace};
 use crate::volume;
 use std::fs;
 use std::io::{Read, Write};
@@ -185,9 +186,7 @@ fn enter_userns(paths: &Paths, identity: &Identity, mut map_side: UnixStream) ->
 
 /// The id maps of the container's namespace over the user's.
 fn maps(identity: &Identity, record: &Record) -> (userns::IdMap, userns::IdMap) {
-    let count = identity.count();
-    let (uid, gid) = record.spec.keep_id.unzip();
-    (container_map(count, uid), container_map(count, gid))
+    identity.container_maps(record.spec.keep_id)
 }
 
 /// The image's layers, top first, and a writable one that belongs to the container's root.
@@ -228,7 +227,11 @@ fn resolve_mounts(paths: &Paths, record: &Record) -> Vec<Mount> {
             no_exec: options.no_exec,
             suid: options.suid,
             dev: options.dev,
-            propagation: options.propagation.into(),
+            propagation: match options.propagation {
+                Propagation::Private => sandbox::Propagation::Private,
+                Propagation::Slave => sandbox::Propagation::Slave,
+                Propagation::Shared => sandbox::Propagation::Shared,
+            },
         };
         Mount { source, destination: used.destination.clone(), attributes }
     };

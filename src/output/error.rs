@@ -16,7 +16,13 @@ macro_rules! first_of {
 
 /// The [`Diagnose`] side of the errors of the rooms below. A new room's error type is added here.
 pub fn known<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a dyn Diagnose> {
-    first_of!(error, crate::state::Error);
+    first_of!(
+        error,
+        crate::container::Error,
+        crate::sandbox::Error,
+        crate::userns::Error,
+        crate::state::Error,
+    );
     None
 }
 

@@ -113,7 +113,7 @@ fn init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> Error {
     match entered {
         Ok((slave, binary)) => launch::launch(Entry {
             process: &spec.process,
-            root: &match Root::open("/") {
+            root: &match Root::open_dir(Path::new("/")) {
                 Ok(root) => root,
                 Err(e) => return Error::step("open the root")(e),
             },

@@ -14,6 +14,7 @@ use rustix::process::{DumpableBehavior, Pid, PidfdFlags, WaitId, WaitIdOptions};
 use rustix::termios::Winsize;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 /// What to start and where.
 pub struct JoinRequest<'a> {
@@ -94,7 +95,7 @@ fn start(request: &JoinRequest<'_>, channel: &Channel) -> Error {
     let prepared = (|| {
         channel.wait_go().map_err(Error::step("wait for the start"))?;
         rustix::process::setsid().map_err(Error::step("make a session"))?;
-        let root = Root::open("/").map_err(Error::step("open the container's root"))?;
+        let root = Root::open_dir(Path::new("/")).map_err(Error::step("open the container's root"))?;
         let slave = if request.process.terminal {
             let terminal = make_terminal(&root).map_err(Error::step("make a terminal"))?;
             channel.send_terminal(&terminal.master).map_err(Error::step("hand out the terminal"))?;

@@ -6,14 +6,14 @@ use super::users::{self, ExecUser};
 use super::{Channel, Error, Process, Stdio, seccomp};
 use crate::kernel::{mount::mount_setattr, process, stub};
 use crate::rooted_fs::Root;
-use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Uid};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use rustix::process::{Resource, Signal};
 use rustix::termios::Winsize;
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
@@ -54,6 +54,9 @@ fn try_launch(entry: &Entry<'_>) -> Result<Infallible, Error> {
     let stub = stub::prepare(entry.channel.number()).map_err(Error::step("prepare the exec"))?;
     let (env, path_variable) = environment(process, &user);
     process::close_on_exec_from(3).map_err(Error::step("close descriptors"))?;
+    // The channel lives through the next exec only: the stub, or the init, makes it close-on-exec again.
+    rustix::io::fcntl_setfd(entry.channel, rustix::io::FdFlags::empty())
+        .map_err(Error::step("keep the channel open"))?;
 
     let filter = seccomp::filter(process.seccomp.choice(), process.capabilities)
         .map_err(|e| Error::Step { step: "compile the seccomp profile".into(), why: e.to_string(), errno: 0 })?;
@@ -85,9 +88,6 @@ fn try_launch(entry: &Entry<'_>) -> Result<Infallible, Error> {
     let error = match &entry.init_binary {
         None => stub::exec(&stub, &path, &strings(&process.args)?, &env),
         Some(binary) => {
-            // The channel must live through this exec; the init makes it close-on-exec again.
-            rustix::io::fcntl_setfd(entry.channel, rustix::io::FdFlags::empty())
-                .map_err(Error::step("start the init"))?;
             let mut args = vec![INIT_NAME.to_owned(), entry.channel.number().to_string()];
             args.push(path.to_string_lossy().into_owned());
             args.extend(process.args.iter().cloned());
@@ -183,12 +183,12 @@ fn set_credentials(entry: &Entry<'_>, user: &ExecUser) -> Result<(), Error> {
     }
     let capabilities =
         ProcessCapabilities::new(process.capabilities, process.added_capabilities, user.uid == 0);
-    capabilities.limit().map_err(step("drop capabilities"))?;
+    capabilities.limit().map_err(Error::step("drop capabilities"))?;
     let gid = nix::unistd::Gid::from_raw(user.gid);
     let uid = nix::unistd::Uid::from_raw(user.uid);
     nix::unistd::setresgid(gid, gid, gid).map_err(step("set the group"))?;
     nix::unistd::setresuid(uid, uid, uid).map_err(step("set the user"))?;
-    capabilities.take().map_err(step("set the capabilities"))
+    capabilities.take().map_err(Error::step("set the capabilities"))
 }
 
 /// The path of a command: itself if it has a slash, else the first executable file of that name on PATH.
@@ -226,19 +226,19 @@ fn find(command: &str, path_variable: &str) -> Result<String, Error> {
 /// Our own binary on a read-only mount that is attached nowhere: as process 1 of a container it can be found
 /// at /proc/1/exe, and what is found there cannot be written (CVE-2019-5736).
 pub(super) fn own_binary() -> Result<OwnedFd, Error> {
-    let step = || Error::step("prepare the init");
+    let step = |e: io::Error| Error::step("prepare the init")(e);
     let exe = Path::new("/proc/self/exe");
-    let path = rustix::fs::readlink(exe, Vec::new()).map_err(step())?;
+    let path = rustix::fs::readlink(exe, Vec::new()).map_err(|e| step(e.into()))?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = open_tree(CWD, path.as_c_str(), flags).map_err(step())?;
-    let (found, own) =
-        (rustix::fs::fstat(&tree).map_err(step())?, rustix::fs::stat(exe).map_err(step())?);
+    let tree = open_tree(CWD, path.as_c_str(), flags).map_err(|e| step(e.into()))?;
+    let found = rustix::fs::fstat(&tree).map_err(|e| step(e.into()))?;
+    let own = rustix::fs::stat(exe).map_err(|e| step(e.into()))?;
     if (found.st_dev, found.st_ino) != (own.st_dev, own.st_ino) {
-        return Err(step()(io::Error::other("the program was replaced while it runs; start it again")));
+        return Err(step(io::Error::other("the program was replaced while it runs; start it again")));
     }
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    mount_setattr(&tree, false, attributes, MountAttrFlags::empty(), 0).map_err(step())?;
-    rustix::fs::openat(&tree, "", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).or(Ok(tree))
+    mount_setattr(&tree, false, attributes, MountAttrFlags::empty(), 0).map_err(step)?;
+    Ok(tree)
 }
 
 /// Process 1 of a container with `--init`: starts the command, passes signals on to it, reaps orphans, and ends

@@ -59,7 +59,7 @@ impl Furnisher {
         let place = rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(Error::step(format!("open {}", place.display())))?;
         attach(union.as_fd(), place.as_fd()).map_err(Error::step("attach the root"))?;
-        Ok(Self { root: Root::from_fd(union), empty: None, terminal: None })
+        Ok(Self { root: Root::from_fd(union).map_err(Error::step("open the root"))?, empty: None, terminal: None })
     }
 
     /// The root, for what is done to it between the steps.
@@ -79,7 +79,7 @@ impl Furnisher {
             Step::ReadOnly(path) => self.read_only(path).map_err(Error::step(format!("make {path} read-only"))),
             Step::WorkingDirectory(path) => self
                 .root
-                .create_dir_all(path, 0o755)
+                .create_dir_all(path, Mode::from_raw_mode(0o755))
                 .map(drop)
                 .map_err(Error::step(format!("make the working directory {path}"))),
             Step::ReadOnlyRoot => {
@@ -112,13 +112,13 @@ impl Furnisher {
                 _ => self.mask(at).map_err(Error::step(what)),
             };
         }
-        let target = self.root.create_dir_all(at, 0o755).map_err(Error::step(what.clone()))?;
+        let target = self.root.create_dir_all(at, Mode::from_raw_mode(0o755)).map_err(Error::step(what.clone()))?;
         attach(mounted.map_err(Error::step(what.clone()))?.as_fd(), target.as_fd()).map_err(Error::step(what))
     }
 
     /// /dev is ours alone from the first mount on, so its inside needs no guarded look-ups.
     fn dev(&mut self, shm_size: u64, all_devices: bool) -> Result<()> {
-        let target = self.root.create_dir_all("/dev", 0o755).map_err(Error::step("make /dev"))?;
+        let target = self.root.create_dir_all("/dev", Mode::from_raw_mode(0o755)).map_err(Error::step("make /dev"))?;
         let options = [("mode", "755".to_owned()), ("size", "64m".to_owned())];
         let dev = new_filesystem("tmpfs", &options, NOSUID | NOEXEC).map_err(Error::step("mount /dev"))?;
         attach(dev.as_fd(), target.as_fd()).map_err(Error::step("mount /dev"))?;
@@ -189,15 +189,15 @@ impl Furnisher {
                 let stat = rustix::fs::fstat(&tree).map_err(Error::step(what()))?;
                 set_attributes(&tree, mount.attributes, *recursive).map_err(Error::step(what()))?;
                 let target = if file_type(&stat) == FileType::Directory {
-                    self.root.create_dir_all(at, 0o755)
+                    self.root.create_dir_all(at, Mode::from_raw_mode(0o755))
                 } else {
-                    self.root.create_file(at, 0o644)
+                    self.root.create_file(at, Mode::from_raw_mode(0o644))
                 };
                 attach(tree.as_fd(), target.map_err(Error::step(what()))?.as_fd()).map_err(Error::step(what()))
             }
             Source::Tmpfs { size, mode } => {
                 let what = || format!("mount a tmpfs on {at}");
-                let target = self.root.create_dir_all(at, 0o755).map_err(Error::step(what()))?;
+                let target = self.root.create_dir_all(at, Mode::from_raw_mode(0o755)).map_err(Error::step(what()))?;
                 let mut options = vec![("mode", format!("{mode:o}"))];
                 options.extend(size.map(|bytes| ("size", bytes.to_string())));
                 let tmpfs = new_filesystem("tmpfs", &options, MountAttrFlags::empty()).map_err(Error::step(what()))?;
@@ -218,7 +218,7 @@ impl Furnisher {
             return Err(Error::step(what)(io::Error::other("it is not the terminal that was made")));
         }
         let tree = clone_tree(pts.as_fd(), "", false).map_err(Error::step(what))?;
-        let target = self.root.create_file("/dev/console", 0o600).map_err(Error::step(what))?;
+        let target = self.root.create_file("/dev/console", Mode::from_raw_mode(0o600)).map_err(Error::step(what))?;
         attach(tree.as_fd(), target.as_fd()).map_err(Error::step(what))?;
         self.terminal = Some(terminal);
         Ok(())
@@ -273,7 +273,7 @@ impl Furnisher {
 pub(super) fn make_terminal(root: &Root) -> io::Result<Terminal> {
     use rustix::pty::OpenptFlags;
     const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
-    let master = root.open("/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, 0)?;
+    let master = root.open("/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
     let stat = rustix::fs::fstat(&master)?;
     let on_devpts = u64::try_from(rustix::fs::fstatfs(&master)?.f_type) == Ok(DEVPTS_SUPER_MAGIC);
     if !on_devpts || stat.st_rdev != rustix::fs::makedev(5, 2) {

@@ -104,11 +104,15 @@ impl Identity {
         Ok(Self { uid, gid, mode: discover_mode(uid, gid) })
     }
 
-    /// How many ids U has.
-    pub fn count(&self) -> u32 {
+    /// The maps of a container's namespace over U; `keep` as for [`container_map`].
+    pub fn container_maps(&self, keep: Option<(u32, u32)>) -> (IdMap, IdMap) {
+        let (uid, gid) = keep.unzip();
         match &self.mode {
-            Mode::Subordinate { uids, .. } => uids.len(),
-            Mode::Single { .. } => 1,
+            Mode::Subordinate { uids, gids } => (container_map(uids, uid), container_map(gids, gid)),
+            Mode::Single { .. } => {
+                let one = IdMap(vec![IdRange { inside: 0, outside: self.uid, count: 1 }]);
+                (container_map(&one, uid), container_map(&one, gid))
+            }
         }
     }
 }
@@ -199,11 +203,12 @@ pub(super) fn find_helper(name: &str) -> Option<PathBuf> {
         .find(|file| rustix::fs::access(file.as_path() as &Path, rustix::fs::Access::EXEC_OK).is_ok())
 }
 
-/// The map of a container's namespace over a U of `count` ids: `keep` is the id that the user (id 0 of U) has
-/// inside, `None` for the identity.
-pub fn container_map(count: u32, keep: Option<u32>) -> IdMap {
+/// The map of a container's namespace over U, whose own map is `user`: `keep` is the id that the user (id 0 of U) has
+/// inside, `None` for the identity. A line may not span two lines of U's map (user_namespaces(7)).
+pub fn container_map(user: &IdMap, keep: Option<u32>) -> IdMap {
+    let count = user.len();
     let Some(keep) = keep.filter(|id| *id > 0) else {
-        return IdMap(vec![IdRange { inside: 0, outside: 0, count }]);
+        return split(&[IdRange { inside: 0, outside: 0, count }], user);
     };
     // Ids below `keep` are the first subordinate ones; what is left of them goes above.
     let below = keep.min(count - 1);
@@ -214,6 +219,22 @@ pub fn container_map(count: u32, keep: Option<u32>) -> IdMap {
     let used = below + 1;
     if count > used && keep < u32::MAX - 1 {
         map.push(IdRange { inside: keep + 1, outside: used, count: (count - used).min(u32::MAX - 1 - keep) });
+    }
+    split(&map, user)
+}
+
+/// Cuts ranges where the ranges of the namespace below end.
+fn split(ranges: &[IdRange], below: &IdMap) -> IdMap {
+    let mut map = Vec::new();
+    for range in ranges {
+        for line in &below.0 {
+            let first = range.outside.max(line.inside);
+            let end = (range.outside + range.count).min(line.inside + line.count);
+            if first < end {
+                let inside = range.inside + (first - range.outside);
+                map.push(IdRange { inside, outside: first, count: end - first });
+            }
+        }
     }
     IdMap(map)
 }
@@ -241,10 +262,13 @@ mod tests {
 
     #[test]
     fn keep_id_gives_the_user_its_own_number_and_everybody_else_a_subordinate_one() {
-        assert_eq!(container_map(65537, None).to_proc(), "0 0 65537\n");
-        assert_eq!(container_map(65537, Some(0)).to_proc(), "0 0 65537\n");
-        assert_eq!(container_map(65537, Some(1000)).to_proc(), "1000 0 1\n0 1 1000\n1001 1001 64536\n");
-        assert_eq!(container_map(1, Some(1000)).to_proc(), "1000 0 1\n");
-        assert_eq!(container_map(11, Some(1000)).to_proc(), "1000 0 1\n0 1 10\n");
+        let user = map_of(1000, &[(100_000, 65536)]);
+        assert_eq!(container_map(&user, None).to_proc(), "0 0 1\n1 1 65536\n");
+        assert_eq!(container_map(&user, Some(0)).to_proc(), "0 0 1\n1 1 65536\n");
+        assert_eq!(container_map(&user, Some(1000)).to_proc(), "1000 0 1\n0 1 1000\n1001 1001 64536\n");
+        let single = map_of(1000, &[]);
+        assert_eq!(container_map(&single, Some(1000)).to_proc(), "1000 0 1\n");
+        let two = map_of(1000, &[(100_000, 5), (200_000, 5)]);
+        assert_eq!(container_map(&two, Some(8)).to_proc(), "8 0 1\n0 1 5\n5 6 3\n9 9 2\n");
     }
 }

@@ -22,7 +22,7 @@ mod enter;
 mod ids;
 
 pub use enter::{Mapper, Namespace, advertise, enter, enter_with, is_inside, start_time};
-pub use ids::{IdMap, IdRange, Identity, Mode, container_map};
+pub use ids::{IdMap, IdRange, Identity, Mode};
 
 use crate::diagnose::Diagnose;
 use std::io;
