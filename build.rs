@@ -82,7 +82,8 @@ fn syscall_table(arch: Arch) -> String {
             use syscalls::$module::Sysno;
             for number in 0..=Sysno::last().id().cast_unsigned() {
                 let Some(call) = Sysno::new(number as usize) else { continue };
-                note(&mut table, arch, $arch, call.name(), number);
+                // One name is a Rust keyword.
+                note(&mut table, arch, $arch, call.name().trim_start_matches("r#"), number);
             }
         })*};
     }
@@ -100,7 +101,7 @@ fn syscall_table(arch: Arch) -> String {
         s390x = None,
         sparc64 = None,
     );
-    // Arm's private calls (arch/arm/include/uapi/asm/unistd.h), and calls newer than the crate.
+    // Arm's private calls (arch/arm/include/uapi/asm/unistd.h) are not in the crate.
     for (name, number) in [("breakpoint", 0xf_0001), ("cacheflush", 0xf_0002), ("set_tls", 0xf_0005)] {
         note(&mut table, arch, Some(Arch::Arm), name, number);
     }

@@ -101,9 +101,6 @@ impl Diagnose for Error {
     fn fix(&self) -> Option<String> {
         Some(match self {
             Self::Notify => "remove the rules with SCMP_ACT_NOTIFY: there is no agent to ask".to_owned(),
-            Self::Contradiction(name) => {
-                format!("keep one of the rules for '{name}', or give them conditions")
-            }
             Self::TooLong(_) => "make the profile shorter: compare fewer arguments".to_owned(),
             _ => "correct the file given with --security-opt seccomp=".to_owned(),
         })

@@ -14,9 +14,10 @@
 //! Why not seccompiler: it has one action for what matches and one for what does not, so it can't answer EPERM to
 //! some calls and ENOSYS to others, and it kills 32-bit programs on a 64-bit kernel.
 //!
-//! Where rules for one call compete: those with conditions on arguments come first, in the profile's order, then
-//! the one without; so `refuse socket(AF_VSOCK)` and `allow socket` mean what they say. Two rules without
-//! conditions that disagree are an error. (libseccomp lets the rule without conditions win over the others.)
+//! Of several rules that fit a call, one that refuses it beats one that lets it through, so that a refusal added
+//! anywhere in a profile holds; among equals a rule with conditions comes before one without, and then the first.
+//! (libseccomp lets the first rule without conditions beat all others: podman's own profile allows `setns`, and
+//! then refuses it without effect.)
 
 pub mod emit;
 pub mod policy;
@@ -24,7 +25,7 @@ pub mod profile;
 pub mod tables;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use policy::Policy;
 use profile::Profile;
@@ -42,9 +43,6 @@ pub enum Error {
     /// A rule refuses a call that no table knows: it would silently not be refused.
     #[error("the seccomp profile refuses an unknown system call '{0}'")]
     UnknownSyscall(String),
-    /// Two rules without conditions give different actions.
-    #[error("the seccomp profile has two different actions for '{0}'")]
-    Contradiction(String),
     /// System calls have six arguments.
     #[error("the seccomp profile compares argument {0}, but arguments are numbered 0 to 5")]
     ArgumentIndex(u32),

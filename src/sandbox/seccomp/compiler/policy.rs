@@ -68,11 +68,40 @@ pub struct Policy {
     pub(super) calls: Vec<Calls>,
 }
 
-/// The rules for one call so far.
+/// The rules of one kind for one call so far, in the profile's order.
+#[derive(Default)]
+struct Rules {
+    cases: Vec<Case>,
+    /// The first rule without conditions.
+    always: Option<Verdict>,
+}
+
+/// All rules for one call so far.
 #[derive(Default)]
 struct Draft {
-    cases: Vec<Case>,
-    always: Option<Verdict>,
+    refusing: Rules,
+    letting_through: Rules,
+}
+
+impl Draft {
+    fn add(&mut self, rule: &Syscalls, cases: &[Case], verdict: Verdict) {
+        let rules = if rule.action.lets_through() { &mut self.letting_through } else { &mut self.refusing };
+        if cases.is_empty() {
+            rules.always.get_or_insert(verdict);
+        } else {
+            rules.cases.extend_from_slice(cases);
+        }
+    }
+
+    fn decide(self, default: Verdict) -> Decision {
+        let Self { refusing, letting_through } = self;
+        let mut cases = refusing.cases;
+        if let Some(otherwise) = refusing.always {
+            return Decision { cases, otherwise };
+        }
+        cases.extend(letting_through.cases);
+        Decision { cases, otherwise: letting_through.always.unwrap_or(default) }
+    }
 }
 
 impl Policy {
@@ -103,10 +132,7 @@ impl Policy {
                 for (number, drafts) in [(native, &mut native_drafts), (compat, &mut compat_drafts)] {
                     let Some(number) = number else { continue };
                     let draft: &mut Draft = drafts.entry(number).or_default();
-                    draft.cases.extend_from_slice(&cases);
-                    if cases.is_empty() && draft.always.replace(verdict).is_some_and(|was| was != verdict) {
-                        return Err(Error::Contradiction(name.to_owned()));
-                    }
+                    draft.add(rule, &cases, verdict);
                 }
             }
         }
@@ -178,7 +204,11 @@ fn cases(rule: &Syscalls, verdict: Verdict) -> Result<Vec<Case>, Error> {
         .args
         .iter()
         .map(|a| match a.index {
-            0..=5 => Ok(Condition { index: a.index, op: a.op, value: a.value, value_two: a.value_two }),
+            0..=5 => {
+                // libseccomp does not ask whether the expected bits lie in the mask.
+                let value_two = if a.op == Op::MaskedEq { a.value_two & a.value } else { 0 };
+                Ok(Condition { index: a.index, op: a.op, value: a.value, value_two })
+            }
             _ => Err(Error::ArgumentIndex(a.index)),
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -209,7 +239,7 @@ fn ranges(
         if number > next {
             ranges.push((next, plain(default)));
         }
-        ranges.push((number, Decision { cases: draft.cases, otherwise: draft.always.unwrap_or(default) }));
+        ranges.push((number, draft.decide(default)));
         next = number + 1;
     }
     // A profile without a single rule for this architecture has no newest call.

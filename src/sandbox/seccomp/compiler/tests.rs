@@ -17,14 +17,30 @@ struct Call {
 
 impl Call {
     fn word(&self, offset: u32) -> u32 {
-        let mut bytes = Vec::new();
-        bytes.extend(self.number.to_le_bytes());
-        bytes.extend(self.arch.to_le_bytes());
-        bytes.extend(0xdead_beef_u64.to_le_bytes()); // instruction pointer
-        bytes.extend(self.args.iter().flat_map(|a| a.to_le_bytes()));
-        let at = offset as usize;
-        u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+        let half =
+            |word: u64, upper: bool| u32::try_from(if upper { word >> 32 } else { word & 0xffff_ffff });
+        match offset {
+            0 => self.number,
+            4 => self.arch,
+            16..=60 => half(self.args[(offset as usize - 16) / 8], offset % 8 == 4).unwrap(),
+            _ => panic!("no word at {offset}"),
+        }
     }
+}
+
+/// What a compiled filter returns for a call.
+pub(in super::super) fn run(program: &[u8], arch: Arch, number: u32, args: [u64; 6]) -> u32 {
+    let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
+    let instructions: Vec<Instruction> = program
+        .chunks_exact(8)
+        .map(|b| Instruction {
+            code: u16::from_le_bytes([b[0], b[1]]),
+            yes: b[2],
+            no: b[3],
+            k: word(&b[4..]),
+        })
+        .collect();
+    interpret(&instructions, &Call { arch: arch.audit(), number, args }).0
 }
 
 fn interpret(program: &[Instruction], call: &Call) -> Verdict {
@@ -140,7 +156,7 @@ fn same_everywhere(policy: &Policy, random: &mut Random) {
     numbers.extend([0, 0x3fff_ffff, 0x4000_0000, 0x4000_0001, 0x7fff_ffff, 0x8000_0000, u32::MAX]);
     for number in numbers {
         for arch in [Arch::X86_64, Arch::I386, Arch::Aarch64, Arch::Arm, Arch::Riscv64] {
-            for _ in 0..8 {
+            for _ in 0..4 {
                 let args = std::array::from_fn(|_| random.word());
                 let call = Call { arch: arch.audit(), number, args };
                 assert_eq!(interpret(&program, &call), consult(policy, &call), "{call:x?}\n{program:x?}");
@@ -152,9 +168,9 @@ fn same_everywhere(policy: &Policy, random: &mut Random) {
 #[test]
 fn any_policy_compiles_to_a_program_that_says_the_same() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for round in 0..60 {
+    for round in 0..30 {
         // The later ones are far too long for the kernel, and full of jumps that do not reach.
-        let most = 1 + round * round / 4;
+        let most = 1 + round * round;
         let mut calls = vec![any_calls(&mut random, Arch::X86_64, most)];
         if round % 3 > 0 {
             calls.push(any_calls(&mut random, Arch::I386, most));
@@ -199,17 +215,31 @@ fn says(policy: &Policy, arch: Arch, number: u32, first_argument: u64) -> Verdic
 }
 
 #[test]
-fn a_rule_with_conditions_comes_before_one_without_in_either_order() {
-    let refused = r#"{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": 22,
-        "args": [{"index": 0, "value": 40, "op": "SCMP_CMP_EQ"}]}"#;
-    let allowed = r#"{"names": ["socket"], "action": "SCMP_ACT_ALLOW"}"#;
-    for rules in [[refused, allowed], [allowed, refused]] {
-        let json =
-            format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{}, {}]}}"#, rules[0], rules[1]);
-        let policy = x86(&json).unwrap();
-        assert_eq!(says(&policy, Arch::X86_64, 41, 40), Verdict::errno(22));
-        assert_eq!(says(&policy, Arch::X86_64, 41, 2), Verdict::ALLOW);
-        assert_eq!(says(&policy, Arch::X86_64, 0, 0), Verdict::errno(1));
+fn a_refusal_beats_a_permission_in_either_order() {
+    let rule = |action: &str, condition: Option<(u64, &str)>| {
+        let args = condition.map_or(String::new(), |(value, op)| {
+            format!(r#", "args": [{{"index": 0, "value": {value}, "op": "SCMP_CMP_{op}"}}]"#)
+        });
+        format!(r#"{{"names": ["socket"], {action}{args}}}"#)
+    };
+    let (refuse, kill) =
+        (r#""action": "SCMP_ACT_ERRNO", "errnoRet": 22"#, r#""action": "SCMP_ACT_KILL_PROCESS""#);
+    let allow = r#""action": "SCMP_ACT_ALLOW""#;
+    let (einval, killed) = (Verdict::errno(22), Verdict::KILL_PROCESS);
+    for (one, other, on_40, on_2) in [
+        (rule(refuse, Some((40, "EQ"))), rule(allow, None), einval, Verdict::ALLOW),
+        (rule(refuse, Some((40, "EQ"))), rule(allow, Some((16, "NE"))), einval, Verdict::ALLOW),
+        (rule(refuse, None), rule(allow, Some((40, "EQ"))), einval, einval),
+        (rule(refuse, None), rule(allow, None), einval, einval),
+        (rule(refuse, None), rule(kill, Some((40, "EQ"))), killed, einval),
+    ] {
+        for rules in [format!("{one}, {other}"), format!("{other}, {one}")] {
+            let json = format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{rules}]}}"#);
+            let policy = x86(&json).unwrap();
+            assert_eq!(says(&policy, Arch::X86_64, 41, 40), on_40, "{rules}");
+            assert_eq!(says(&policy, Arch::X86_64, 41, 2), on_2, "{rules}");
+            assert_eq!(says(&policy, Arch::X86_64, 0, 0), Verdict::errno(1));
+        }
     }
 }
 
@@ -301,9 +331,6 @@ fn what_can_not_be_honoured_is_an_error() {
     let args = r#""args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]"#;
     let text = format!(r#"{{"names": ["read"], "action": "SCMP_ACT_KILL", {args}}}"#);
     assert!(matches!(error(&text), Error::ArgumentIndex(6)));
-    let two =
-        r#"{"names": ["read"], "action": "SCMP_ACT_KILL"}, {"name": "read", "action": "SCMP_ACT_ERRNO"}"#;
-    assert!(matches!(error(two), Error::Contradiction(n) if n == "read"));
     let errno = |e: &str| rule(&format!(r#"{{"names": ["read"], "action": "SCMP_ACT_ERRNO", {e}}}"#));
     errno(r#""errno": "EINVAL", "errnoRet": 1"#).unwrap();
     assert!(matches!(errno(r#""errno": "EWHAT""#), Err(Error::Errno(_))));
