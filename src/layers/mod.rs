@@ -1,1 +1,213 @@
-//! the layer store.
+//! The layer store.
+//!
+//! A layer is the set of changes that one image layer's tar archive describes, unpacked once and shared by all
+//! images that have it (DESIGN §5). It is named by its *diff id*, the digest of the uncompressed archive:
+//!
+//! ```text
+//! layers/<hex>/fs/        the files, whiteouts in overlayfs's form: 0/0 device, user.overlay.opaque
+//! layers/<hex>/toc.zst    the rest of the archive, so that it can be written again bit for bit
+//! layers/<hex>/replaced/  data that the archive itself overwrites; only if there is any
+//! layers/<hex>/state      {boot_id, durable, size…}
+//! ```
+//!
+//! A layer's life: [`LayerStore::claim`] answers that the layer is there, or, after waiting for whoever else is
+//! building it, gives out the one [`Staging`] of it under the layer's lock. [`Staging::unpack`] reads the archive
+//! to its end, unpacks it below `staging/`, compares its digest and publishes the whole by one rename. What fails
+//! on the way leaves nothing; what is killed leaves a staging folder whose lock nobody holds ([`LayerStore::collect`]).
+//!
+//! * **Durability** costs no fsync per file: a layer is published as not durable and counts only in the boot that
+//!   made it, until [`LayerStore::make_durable`] has synced the file system once for all new layers. A layer that a
+//!   power cut overtook is verified against its table, or built again, by the next claim.
+//! * **Trust**: an archive is hostile. the unpacker writes only below the layer's root, on descriptors, follows no
+//!   link, and refuses what two readers could understand differently.
+//! * **Owners** ([`Ownership`]): in the user's namespace with subordinate ids, files get their owners by chown; with
+//!   a single id, owners that cannot be given are kept in an extended attribute.
+//!
+//! What must never happen: a file outside the layer's root touched, a layer visible under a digest that it does not
+//! have, a layer unpacked twice at once.
+
+mod attributes;
+mod decompress;
+mod feed;
+mod store;
+mod tar;
+#[cfg(test)]
+mod testing;
+mod toc;
+mod unpack;
+mod verify;
+mod walker;
+
+pub use decompress::{Decompressed, decompress};
+pub use store::{Claim, LayerStore, Staging};
+pub use unpack::Unpacked;
+
+use crate::diagnose::Diagnose;
+use crate::digest::Digest;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// How the owners of an image's files are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// This process is root in a user namespace with subordinate ids (or root): files are chowned.
+    Mapped,
+    /// Only one id is there. All files are the user's; where the archive says another owner than 0:0, a file or
+    /// directory carries `uid:gid:mode` in the attribute `user.containers.override_stat`, as containers-storage
+    /// and fuse-overlayfs write and read it. (Links, pipes and devices cannot carry one: the table knows.)
+    SingleId,
+}
+
+/// What an archive may ask for at most. The defaults are beyond any image in use; they end an attack before the disk
+/// or the memory is full of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Entries and extension headers.
+    pub entries: u64,
+    /// Bytes of the uncompressed archive; also, of files of a sparse file's apparent size.
+    pub bytes: u64,
+    /// Bytes of one path.
+    pub path: u64,
+    /// Bytes of one extended attribute's value.
+    pub xattr: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { entries: 4_000_000, bytes: 1 << 40, path: 4096, xattr: 65_536 }
+    }
+}
+
+/// Why a layer could not be stored or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of the store cannot be read or written.
+    #[error(transparent)]
+    State(#[from] crate::state::Error),
+    /// The stream broke off or cannot be decompressed.
+    #[error("cannot read the layer's archive")]
+    Read {
+        /// What the reader said.
+        #[source]
+        source: io::Error,
+    },
+    /// A compression that no registry uses for layers.
+    #[error("layers compressed with {0} are not supported, only gzip and zstd are")]
+    Compression(&'static str),
+    /// The archive is no valid tar archive.
+    #[error("the layer is not a valid tar archive: {what}{}", at(path))]
+    Malformed {
+        /// What is wrong.
+        what: &'static str,
+        /// In which entry, where that is known.
+        path: Option<PathBuf>,
+    },
+    /// The archive asks for what no image may do.
+    #[error("the layer's entry {path:?} is refused: {why}")]
+    Refused {
+        /// The entry.
+        path: PathBuf,
+        /// What it tried.
+        why: &'static str,
+    },
+    /// The archive is larger than allowed.
+    #[error("the layer has more than {limit} {what}")]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// The most that is allowed.
+        limit: u64,
+    },
+    /// The archive is not the one that was asked for.
+    #[error("the layer's content does not match its digest: expected {expected}, found {found}")]
+    Digest {
+        /// The diff id asked for.
+        expected: Digest,
+        /// The digest of what came.
+        found: Digest,
+    },
+    /// The namespace has no id for a file's owner.
+    #[error("{what} {id} of {path:?} in the image needs more subordinate ids than you have")]
+    Unmapped {
+        /// `uid` or `gid`.
+        what: &'static str,
+        /// The id in the image.
+        id: u32,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of a layer cannot be written or read.
+    #[error("cannot {action} {path:?}")]
+    Write {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A stored file is not what the archive had.
+    #[error("the stored layer is damaged at {path:?}")]
+    Damaged {
+        /// The file in the layer.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no such layer.
+    #[error("layer {} is not in the store", .0.short())]
+    Missing(Digest),
+}
+
+fn at(path: &Option<PathBuf>) -> String {
+    path.as_ref().map(|path| format!(" (at {path:?})")).unwrap_or_default()
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+impl Error {
+    /// An error of a reader; one of ours that had to pass through [`io::Read`] comes out again.
+    fn read(source: io::Error) -> Self {
+        source.downcast().unwrap_or_else(|source| Error::Read { source })
+    }
+
+    fn write<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+        move |source| Error::Write { action, path: path.to_owned(), source: source.into() }
+    }
+
+    fn entry(action: &'static str, path: &[u8]) -> impl FnOnce(rustix::io::Errno) -> Self {
+        move |errno| Error::Write { action, path: path_of(path), source: errno.into() }
+    }
+
+    fn refused(path: &[u8], why: &'static str) -> Self {
+        Error::Refused { path: path_of(path), why }
+    }
+}
+
+impl Diagnose for Error {
+    fn fix(&self) -> Option<String> {
+        match self {
+            Error::State(error) => error.fix(),
+            Error::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => Some(
+                "free some space: 'coracle rm', 'coracle rmi' and 'coracle volume prune' work on a full disk"
+                    .into(),
+            ),
+            Error::Unmapped { .. } => Some(
+                "ask the administrator for a larger range in /etc/subuid and /etc/subgid, \
+                 as 'usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER' gives"
+                    .into(),
+            ),
+            Error::Damaged { .. } | Error::Missing(_) => Some("pull the image again".into()),
+            Error::Digest { .. } => {
+                Some("pull again; if it stays so, the image in the registry is broken".into())
+            }
+            _ => None,
+        }
+    }
+}

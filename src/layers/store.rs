@@ -1,0 +1,298 @@
+//! Which layers are there, who builds one, and how it becomes visible.
+
+use super::toc::{FS, TarStream};
+use super::unpack::{Unpacked, unpack};
+use super::{Error, Limits, Ownership, feed, verify};
+use crate::digest::{Digest, Hashing};
+use crate::state::{Durability, Lock, Paths, boot_id, create_dir_private, read_json, trash, write_json};
+use rustix::fs::{CWD, Mode, OFlags, openat, syncfs};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// Names of a layer's lock and of its staging folder begin so.
+const PREFIX: &str = "layer-";
+
+/// `layers/<hex>/state`.
+#[derive(Serialize, Deserialize)]
+struct State {
+    /// The boot in which the layer was written.
+    boot_id: String,
+    /// Whether it has reached the disk.
+    durable: bool,
+    /// Bytes in its regular files.
+    size: u64,
+}
+
+/// The layers of one data root. Opening it costs nothing; it may be shared between threads.
+pub struct LayerStore {
+    paths: Paths,
+    ownership: Ownership,
+    boot: OnceLock<Option<String>>,
+}
+
+/// What [`LayerStore::claim`] found.
+pub enum Claim {
+    /// The layer is there.
+    Present,
+    /// It is the caller's to build; others wait for it.
+    Build(Staging),
+}
+
+impl LayerStore {
+    /// The store below a data root that is prepared.
+    pub fn open(paths: &Paths, ownership: Ownership) -> Self {
+        Self { paths: paths.clone(), ownership, boot: OnceLock::new() }
+    }
+
+    /// Whether a layer is published and known to be whole: durable, or made in this boot.
+    pub fn contains(&self, diff_id: Digest) -> bool {
+        read_json::<State>(&self.state_file(diff_id))
+            .ok()
+            .flatten()
+            .is_some_and(|state| state.durable || self.boot().is_some_and(|boot| boot == state.boot_id))
+    }
+
+    /// A layer's files.
+    pub fn fs_dir(&self, diff_id: Digest) -> PathBuf {
+        self.layer_dir(diff_id).join(FS)
+    }
+
+    /// Finds a layer, or the right to build it; waits while another thread or process is building it. A layer of an
+    /// earlier boot that never became durable is verified here, and put in order or removed.
+    pub fn claim(&self, diff_id: Digest) -> Result<Claim, Error> {
+        if self.contains(diff_id) {
+            return Ok(Claim::Present);
+        }
+        let lock = self.lock(diff_id)?;
+        if self.contains(diff_id) {
+            return Ok(Claim::Present);
+        }
+        if let Ok(Some(state)) = read_json::<State>(&self.state_file(diff_id))
+            && self.verify(diff_id).is_ok()
+        {
+            // It was read from the disk of a later boot than its own.
+            self.set_durable(diff_id, state)?;
+            return Ok(Claim::Present);
+        }
+        trash(&self.paths, &self.layer_dir(diff_id))?;
+        let dir = self.paths.staging().join(lock_name(diff_id));
+        // What is there is of a dead process: we have its lock.
+        trash(&self.paths, &dir)?;
+        create_dir_private(&dir)?;
+        create_dir_private(&self.paths.layers())?;
+        Ok(Claim::Build(Staging {
+            paths: self.paths.clone(),
+            ownership: self.ownership,
+            diff_id,
+            boot: self.boot().unwrap_or_default().to_owned(),
+            target: self.layer_dir(diff_id),
+            dir,
+            _lock: lock,
+        }))
+    }
+
+    /// Bytes in a layer's regular files.
+    pub fn size(&self, diff_id: Digest) -> Result<u64, Error> {
+        let state = read_json::<State>(&self.state_file(diff_id))?;
+        state.map(|state| state.size).ok_or(Error::Missing(diff_id))
+    }
+
+    /// All published layers, usable or not, in the order of their digests.
+    pub fn list(&self) -> Result<Vec<Digest>, Error> {
+        let names = names(&self.paths.layers())?;
+        let mut layers: Vec<_> = names.iter().filter_map(|name| Digest::from_hex(name).ok()).collect();
+        layers.sort_unstable();
+        Ok(layers)
+    }
+
+    /// Removes a layer into the trash; `false` if it was not there. Whether anybody needs it is the caller's question.
+    pub fn remove(&self, diff_id: Digest) -> Result<bool, Error> {
+        let _lock = self.lock(diff_id)?;
+        Ok(trash(&self.paths, &self.layer_dir(diff_id))?)
+    }
+
+    /// Writes a layer's archive, bit for bit the one that was unpacked: what goes out has the layer's digest, or
+    /// the writing ends with an error. Files of any mode must be readable: call it as root of the user's namespace.
+    pub fn write_tar(&self, diff_id: Digest, out: &mut dyn Write) -> Result<(), Error> {
+        let mut stream = TarStream::open(&self.existing(diff_id)?)?;
+        let mut out = Hashing::new(out);
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => out
+                    .write_all(&buffer[..count])
+                    .map_err(Error::write("write", Path::new("layer archive")))?,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::read(e)),
+            }
+        }
+        match out.finish().1 {
+            found if found == diff_id => Ok(()),
+            found => Err(Error::Digest { expected: diff_id, found }),
+        }
+    }
+
+    /// Compares a layer with its digest: all data, and what is there of everything else.
+    pub fn verify(&self, diff_id: Digest) -> Result<(), Error> {
+        verify::verify(&self.existing(diff_id)?, diff_id, self.ownership)
+    }
+
+    /// Makes all layers durable that are not yet: one sync of the file system for all of them. Layers that
+    /// are being built or removed at this moment are left for the next time. Gives their number.
+    pub fn make_durable(&self) -> Result<usize, Error> {
+        let mut held = Vec::new();
+        for diff_id in self.list()? {
+            if read_json::<State>(&self.state_file(diff_id)).ok().flatten().is_none_or(|state| state.durable)
+            {
+                continue;
+            }
+            let Some(lock) = LayerLock::try_take(self.lock_file(diff_id))? else { continue };
+            // Under the lock: the layer that is synced must be the layer that is marked.
+            if let Ok(Some(state)) = read_json::<State>(&self.state_file(diff_id))
+                && !state.durable
+                && self.boot().is_some_and(|boot| boot == state.boot_id)
+            {
+                held.push((diff_id, state, lock));
+            }
+        }
+        if held.is_empty() {
+            return Ok(0);
+        }
+        let layers = self.paths.layers();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = openat(CWD, &layers, flags, Mode::empty()).map_err(Error::write("open", &layers))?;
+        syncfs(&folder).map_err(Error::write("sync", &layers))?;
+        let count = held.len();
+        for (diff_id, state, _lock) in held {
+            self.set_durable(diff_id, state)?;
+        }
+        Ok(count)
+    }
+
+    /// Moves staging folders of dead processes to the trash. Gives their number.
+    pub fn collect(&self) -> Result<usize, Error> {
+        let staging = self.paths.staging();
+        let mut count = 0;
+        for name in names(&staging)? {
+            let hex = name.strip_prefix(PREFIX).and_then(|hex| Digest::from_hex(hex).ok());
+            let Some(diff_id) = hex else { continue };
+            if let Some(_lock) = LayerLock::try_take(self.lock_file(diff_id))? {
+                count += usize::from(trash(&self.paths, &staging.join(name))?);
+            }
+        }
+        Ok(count)
+    }
+
+    fn boot(&self) -> Option<&str> {
+        self.boot.get_or_init(|| boot_id().ok()).as_deref()
+    }
+
+    fn layer_dir(&self, diff_id: Digest) -> PathBuf {
+        self.paths.layers().join(diff_id.hex())
+    }
+
+    fn state_file(&self, diff_id: Digest) -> PathBuf {
+        self.layer_dir(diff_id).join("state")
+    }
+
+    fn lock_file(&self, diff_id: Digest) -> PathBuf {
+        self.paths.locks().join(lock_name(diff_id))
+    }
+
+    fn existing(&self, diff_id: Digest) -> Result<PathBuf, Error> {
+        let dir = self.layer_dir(diff_id);
+        if dir.is_dir() { Ok(dir) } else { Err(Error::Missing(diff_id)) }
+    }
+
+    fn lock(&self, diff_id: Digest) -> Result<LayerLock, Error> {
+        create_dir_private(&self.paths.locks())?;
+        let path = self.lock_file(diff_id);
+        Ok(LayerLock { _lock: Lock::exclusive(&path)?, path })
+    }
+
+    fn set_durable(&self, diff_id: Digest, state: State) -> Result<(), Error> {
+        let state = State { durable: true, ..state };
+        // If this write is lost, the layer only counts as not durable.
+        Ok(write_json(&self.state_file(diff_id), &state, Durability::Process)?)
+    }
+}
+
+fn lock_name(diff_id: Digest) -> String {
+    format!("{PREFIX}{}", diff_id.hex())
+}
+
+/// The names in a folder that are text, as all of ours are; none if there is no such folder.
+fn names(folder: &Path) -> Result<Vec<String>, Error> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::write("read", folder)(e)),
+    };
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string().ok()));
+    let names: io::Result<Vec<_>> = names.collect();
+    Ok(names.map_err(Error::write("read", folder))?.into_iter().flatten().collect())
+}
+
+/// A layer's lock; its file goes with its holder, so that the folder does not fill up.
+struct LayerLock {
+    _lock: Lock,
+    path: PathBuf,
+}
+
+impl LayerLock {
+    fn try_take(path: PathBuf) -> Result<Option<Self>, Error> {
+        if let Some(folder) = path.parent() {
+            create_dir_private(folder)?;
+        }
+        Ok(Lock::try_exclusive(&path)?.map(|lock| Self { _lock: lock, path }))
+    }
+}
+
+impl Drop for LayerLock {
+    fn drop(&mut self) {
+        // While the lock is held: who waits for it sees that the name is gone, and takes a new one.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The one place in which a layer is being built. Dropped before it is published, it leaves nothing.
+pub struct Staging {
+    paths: Paths,
+    ownership: Ownership,
+    diff_id: Digest,
+    boot: String,
+    target: PathBuf,
+    dir: PathBuf,
+    _lock: LayerLock,
+}
+
+impl Staging {
+    /// Unpacks an uncompressed tar stream ([`super::decompress`]) and publishes it if it has the layer's digest. The
+    /// stream is read to its end in a second thread: a reader that finds there that the compressed blob
+    /// was not the right one prevents the publishing with its error.
+    pub fn unpack(self, tar: impl Read + Send, limits: &Limits) -> Result<Unpacked, Error> {
+        let (unpacked, _, found) = feed::feed(tar, |feed| unpack(feed, &self.dir, self.ownership, limits))?;
+        if found != self.diff_id {
+            return Err(Error::Digest { expected: self.diff_id, found });
+        }
+        let state = State { boot_id: self.boot.clone(), durable: false, size: unpacked.size };
+        write_json(&self.dir.join("state"), &state, Durability::Process)?;
+        // Under the layer's lock nobody else publishes it; rename(2) replaces no folder that has anything in it.
+        fs::rename(&self.dir, &self.target).map_err(Error::write("publish", &self.target))?;
+        Ok(unpacked)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // After publishing there is nothing to move. If this fails, `collect` finds it.
+        let _ = trash(&self.paths, &self.dir);
+    }
+}
+
+#[cfg(test)]
+mod tests;
