@@ -253,8 +253,10 @@ fn usage_error(error: &clap::Error, path: &[&'static Entry]) -> Error {
             };
             Error::usage(format!("unknown flag: {flag}"), fix)
         }
-        ErrorKind::UnknownArgument | ErrorKind::TooManyValues => {
-            Error::usage(format!("unexpected argument '{arg}'"), see)
+        ErrorKind::UnknownArgument => Error::usage(format!("unexpected argument '{arg}'"), see),
+        ErrorKind::TooManyValues => {
+            let value = text(ContextKind::InvalidValue).unwrap_or_default();
+            Error::usage(format!("unexpected argument '{value}'"), see)
         }
         ErrorKind::MissingRequiredArgument => {
             let usage = path.last().map_or("", |entry| entry.usage);

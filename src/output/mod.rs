@@ -5,6 +5,10 @@
 //! times in its words.
 
 pub mod error;
+pub mod human;
+pub mod listing;
+pub mod table;
+pub mod template;
 
 use std::io::{ErrorKind, Write};
 
