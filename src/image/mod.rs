@@ -1,1 +1,3 @@
 //! images: references, manifests, the local store, pull and load.
+
+pub mod progress;

@@ -7,6 +7,7 @@
 pub mod error;
 pub mod human;
 pub mod listing;
+pub mod progress;
 pub mod table;
 pub mod template;
 
