@@ -2,6 +2,11 @@
 
 use super::args::{Given, operands, option, switch};
 use super::{Action, Context, Entry, parse};
+use crate::container::{lifecycle, store};
+use crate::output::{self, template};
+use super::{Error, container_view};
+use super::engine::Engine;
+use serde_json::Value;
 use clap::{ArgMatches, Command};
 
 /// `coracle inspect`.
@@ -100,18 +105,57 @@ fn kind(text: &str) -> Result<Kind, parse::Invalid> {
     }
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args, args.parsed("type", kind)?.unwrap_or(Kind::Any)))
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    show(context, &options(args, args.parsed("type", kind)?.unwrap_or(Kind::Any)))
 }
 
-fn run_container(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args, Kind::Container))
+fn run_container(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    show(context, &options(args, Kind::Container))
 }
 
-fn run_image(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args, Kind::Image))
+fn run_image(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    show(context, &options(args, Kind::Image))
 }
 
-fn run_volume(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args, Kind::Volume))
+fn run_volume(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    show(context, &options(args, Kind::Volume))
+}
+
+/// Shows what is found; what is not is an error at the end.
+fn show(context: &Context, options: &InspectOptions) -> anyhow::Result<u8> {
+    let engine = Engine::open(context)?;
+    let (mut found, mut worst) = (Vec::new(), 0);
+    for name in &options.names {
+        match look_up(&engine, options, name) {
+            Ok(value) => found.push(value),
+            Err(error) => worst = super::report(&error),
+        }
+    }
+    match options.format.as_deref() {
+        None | Some("json" | "") => {
+            let text = serde_json::to_string_pretty(&found)?;
+            output::print(&format!("{text}\n"))?;
+        }
+        Some(template) => {
+            for value in &found {
+                output::print(&format!("{}\n", template::format(Some(template), value)?.trim_end_matches('\n')))?;
+            }
+        }
+    }
+    Ok(worst)
+}
+
+fn look_up(engine: &Engine, options: &InspectOptions, name: &str) -> anyhow::Result<Value> {
+    let any = options.kind == Kind::Any;
+    if any || options.kind == Kind::Container {
+        match store::find(&engine.paths, name) {
+            Ok(container) => {
+                let size = options.size.then(|| crate::state::tree_size(&container.places.data.join("upper")));
+                return Ok(container_view::inspect(&container, size));
+            }
+            Err(error) if any && lifecycle::is_missing(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Error::usage(format!("no such object: {name}"), "'coracle ps -a', 'coracle images' and 'coracle volume ls' list what there is").into())
 }

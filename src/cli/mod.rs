@@ -13,6 +13,7 @@
 //! belongs to the container. A flag that we do not have is never swallowed: it is named in an error.
 
 pub mod args;
+mod container_view;
 mod dispatch;
 mod engine;
 mod error;
@@ -51,6 +52,7 @@ pub use dispatch::{full, main};
 use dispatch::report;
 pub use error::Error;
 
+use crate::output::listing::Style;
 use crate::state::Paths;
 use args::Given as _;
 use clap::{ArgMatches, Command};
@@ -131,6 +133,11 @@ pub struct ListOptions {
 }
 
 impl ListOptions {
+    /// As the output room takes it.
+    fn style(&self) -> Style<'_> {
+        Style { format: self.format.as_deref(), quiet: self.quiet, no_heading: self.no_heading }
+    }
+
     fn of(args: &ArgMatches) -> Self {
         Self {
             format: args.text("format").map(str::to_owned),

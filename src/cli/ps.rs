@@ -2,6 +2,13 @@
 
 use super::args::{Given, list, option, switch};
 use super::{Action, Context, Entry, Error, parse};
+use crate::container::record::{MountKind, Status};
+use crate::container::store;
+use crate::output;
+use crate::output::listing::Listing;
+use super::container_view;
+use super::engine::Engine;
+use std::time::SystemTime;
 use clap::{ArgMatches, Command};
 
 /// `coracle ps`.
@@ -85,8 +92,131 @@ pub fn options(args: &ArgMatches) -> Result<PsOptions, Error> {
     })
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args)?)
+const LISTING: Listing<'static> = Listing {
+    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+    quiet: "ID",
+    heads: &[("ID", "CONTAINER ID"), ("RunningFor", "CREATED"), ("CreatedAt", "CREATED AT")],
+};
+const WITH_SIZE: Listing<'static> = Listing {
+    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}",
+    ..LISTING
+};
+
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args)?;
+    let engine = Engine::open(context)?;
+    let now = SystemTime::now();
+    let (mut containers, mut broken) = (Vec::new(), Vec::new());
+    for entry in store::list(&engine.paths)? {
+        match entry {
+            store::Entry::Whole(container) => containers.push(*container),
+            store::Entry::Broken(id, error) => broken.push((id, error)),
+        }
+    }
+    let filter = Filter::new(&options.filters, &containers, now)?;
+    containers.retain(|c| (options.all || c.status.is_running()) && filter.accepts(c));
+    containers.truncate(options.last.unwrap_or(usize::MAX));
+    sort(&mut containers, options.sort.as_deref());
+    let size = |c: &store::Container| options.size.then(|| crate::state::tree_size(&c.places.data.join("upper")));
+    let rows: Vec<_> =
+        containers.iter().map(|c| container_view::row(c, now, options.show.no_trunc, size(c))).collect();
+    let listing = if options.size { WITH_SIZE } else { LISTING };
+    output::print(&listing.render(&rows, options.show.style())?)?;
+    for (id, error) in broken {
+        output::warn(&format!("container {} cannot be read: {error}; 'coracle rm {}' removes it", id.short(), id.short()));
+    }
+    Ok(0)
+}
+
+fn sort(containers: &mut [store::Container], by: Option<&str>) {
+    let key = |c: &store::Container| match by {
+        Some("command") => c.record.spec.process.args.join(" "),
+        Some("id") => c.record.id.as_str().to_owned(),
+        Some("image") => c.record.image.clone(),
+        Some("names") => c.record.name.clone(),
+        Some("status") => c.status.word().to_owned(),
+        Some("size") => format!("{:020}", crate::state::tree_size(&c.places.data.join("upper"))),
+        // As they come: newest first.
+        _ => String::new(),
+    };
+    containers.sort_by_cached_key(key);
+}
+
+/// `--filter`: all keys must hold, of several values of one key any.
+struct Filter {
+    terms: Vec<(String, Vec<Test>)>,
+}
+
+type Test = Box<dyn Fn(&store::Container) -> bool>;
+
+impl Filter {
+    fn new(filters: &[(String, String)], all: &[store::Container], now: SystemTime) -> anyhow::Result<Self> {
+        let mut terms: Vec<(String, Vec<Test>)> = Vec::new();
+        for (key, value) in filters {
+            let test = test(key, value, all, now)?;
+            match terms.iter_mut().find(|(k, _)| k == key) {
+                // Every label asked for must be there.
+                Some((_, tests)) if key != "label" => tests.push(test),
+                _ => terms.push((key.clone(), vec![test])),
+            }
+        }
+        Ok(Self { terms })
+    }
+
+    fn accepts(&self, container: &store::Container) -> bool {
+        self.terms.iter().all(|(_, tests)| tests.iter().any(|test| test(container)))
+    }
+}
+
+fn test(key: &str, value: &str, all: &[store::Container], now: SystemTime) -> anyhow::Result<Test> {
+    let value = value.to_owned();
+    let created = |name: &str| {
+        let found = all.iter().find(|c| c.record.name == name || c.record.id.as_str().starts_with(name));
+        found.map(|c| c.record.created).ok_or_else(|| crate::container::Error::NotFound(name.to_owned()))
+    };
+    Ok(match key {
+        "id" => Box::new(move |c| c.record.id.as_str().starts_with(&value)),
+        "name" => Box::new(move |c| c.record.name.contains(&value)),
+        "status" => Box::new(move |c| c.status.word() == value),
+        "exited" => {
+            let code: i32 = value.parse().map_err(|_| Error::usage(format!("exited={value}: not an exit code"), "give a number"))?;
+            Box::new(move |c| matches!(c.status, Status::Exited { code: ended, .. } if ended == code))
+        }
+        "ancestor" => Box::new(move |c| {
+            c.record.image == value
+                || c.record.image.split(':').next() == Some(&value)
+                || c.record.image_id.to_string() == value
+                || c.record.image_id.hex().starts_with(&value)
+        }),
+        "before" => {
+            let limit = created(&value)?;
+            Box::new(move |c| c.record.created < limit)
+        }
+        "since" => {
+            let limit = created(&value)?;
+            Box::new(move |c| c.record.created > limit)
+        }
+        "until" => {
+            let limit = parse::moment(&value, now).map_err(|e| Error::usage(format!("until={value}: {}", e.why), "give a time or a span"))?;
+            Box::new(move |c| container_view::moment(c.record.created) < limit)
+        }
+        "volume" => Box::new(move |c| {
+            c.record.mounts.iter().any(|m| match &m.kind {
+                MountKind::Volume { name, .. } => *name == value || m.destination == value,
+                MountKind::Bind { path } => path.to_str() == Some(&value) || m.destination == value,
+                MountKind::Tmpfs { .. } => m.destination == value,
+            })
+        }),
+        "network" => Box::new(move |c| {
+            value == if c.record.spec.network == crate::sandbox::Network::Host { "host" } else { "none" }
+        }),
+        "command" => Box::new(move |c| c.record.spec.process.args.first() == Some(&value)),
+        // label
+        _ => Box::new(move |c| match value.split_once('=') {
+            Some((name, wanted)) => c.record.labels.get(name).is_some_and(|v| v == wanted),
+            None => c.record.labels.contains_key(&value),
+        }),
+    })
 }
 
 #[cfg(test)]

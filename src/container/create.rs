@@ -370,7 +370,7 @@ pub(super) fn dress_upper(top: Option<&Path>, upper: &Path, maps: &(IdMap, IdMap
 /// Inside the container, with only the image mounted: fills fresh volumes with what the image has there, and gives
 /// sources marked `U` to the container's user.
 pub(super) fn furnish(paths: &Paths, record: &Record, root: &Root) -> Result<(), Error> {
-    let user = || sandbox::users::resolve(root, &record.spec.process.user).map_err(|e| bad(&e));
+    let user = || sandbox::users::exec_user(root, &record.spec.process.user).map_err(|e| bad(&e));
     for used in &record.mounts {
         let source = match &used.kind {
             MountKind::Volume { name, .. } => {

@@ -44,7 +44,7 @@ pub(super) fn launch(entry: Entry<'_>) -> Error {
 
 fn try_launch(entry: &Entry<'_>) -> Result<Infallible, Error> {
     let process = entry.process;
-    let user = users::resolve(entry.root, &process.user).map_err(|e| Error::User(e.to_string()))?;
+    let user = users::exec_user(entry.root, &process.user).map_err(|e| Error::User(e.to_string()))?;
     set_streams(entry, &user)?;
     for limit in &process.rlimits {
         set_limit(limit).map_err(Error::step(format!("set the limit {}", limit.name)))?;

@@ -23,7 +23,7 @@ mod trash;
 pub use atomic::{Durability, create_dir_private, read_json, remove_file_if_there, write_atomic, write_json};
 pub use lock::Lock;
 pub use paths::Paths;
-pub use trash::{empty_trash, remove_tree, trash};
+pub use trash::{empty_trash, remove_tree, trash, tree_size};
 
 use crate::diagnose::Diagnose;
 use std::path::{Path, PathBuf};

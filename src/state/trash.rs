@@ -61,6 +61,17 @@ pub fn remove_tree(path: &Path) -> Result<(), Error> {
     remove_at(dir.as_fd(), &name, FileType::Unknown).map_err(|e| Error::io("remove", path)(e.into()))
 }
 
+/// Bytes of the files below a folder, as far as the caller may look; links are not followed.
+pub fn tree_size(path: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => tree_size(&entry.path()),
+        Ok(meta) if meta.is_file() => meta.len(),
+        _ => 0,
+    };
+    entries.flatten().map(size).sum()
+}
+
 fn remove_at(dir: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix::io::Result<()> {
     use rustix::io::Errno;
     if kind != FileType::Directory {
