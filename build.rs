@@ -82,8 +82,7 @@ fn syscall_table(arch: Arch) -> String {
             use syscalls::$module::Sysno;
             for number in 0..=Sysno::last().id().cast_unsigned() {
                 let Some(call) = Sysno::new(number as usize) else { continue };
-                // One name is a Rust keyword.
-                note(&mut table, arch, $arch, call.name().trim_start_matches("r#"), number);
+                note(&mut table, arch, $arch, kernel_name(call.name()), number);
             }
         })*};
     }
@@ -112,6 +111,15 @@ fn syscall_table(arch: Arch) -> String {
         let _ = writeln!(text, "{name} {native} {compat}");
         text
     })
+}
+
+/// The name in the kernel's tables and in profiles, where the crate's differs.
+fn kernel_name(name: &str) -> &str {
+    match name {
+        "r#break" => "break",
+        "fstatat" => "newfstatat", // on arm64
+        _ => name,
+    }
 }
 
 fn note<'a>(

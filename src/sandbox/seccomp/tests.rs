@@ -54,7 +54,7 @@ fn what_was_compiled_in_advance_is_what_the_compiler_makes_now() {
     }
 }
 
-/// Calls that podman and we answer differently, and why. (Against its profiles of 4.3 and of 5.8.)
+/// Calls that podman and we answer differently, and why. (Its profiles of 2022 and of 2026.)
 const DIFFERENCES: &[(&str, &str)] = &[
     ("add_key", "EPERM instead of ENOSYS; docker too"),
     ("request_key", "EPERM instead of ENOSYS; docker too"),
