@@ -374,7 +374,13 @@ mod tests {
                 wanted.limit().unwrap();
                 if !is_root {
                     let id = rustix::process::Uid::from_raw(1000);
-                    rustix::thread::set_thread_res_uid(id, id, id).unwrap();
+                    match rustix::thread::set_thread_res_uid(id, id, id) {
+                        Err(Errno::INVAL) => {
+                            eprintln!("SKIPPED: this user namespace has no second id");
+                            return;
+                        }
+                        changed => changed.unwrap(),
+                    }
                 }
                 wanted.take().unwrap();
                 let now = status();
