@@ -31,3 +31,4 @@ pub mod kernel;
 
 pub mod diagnose;
 pub mod digest;
+pub mod timestamp;
