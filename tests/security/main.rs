@@ -1,0 +1,5 @@
+//! Security tests: each fails without the defence that it names (the rows of SECURITY).
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+
+#[path = "../support/mod.rs"]
+mod support;
