@@ -1,0 +1,341 @@
+//! The client against a real registry and against hostile ones.
+
+use super::testing::*;
+use super::*;
+use crate::diagnose::Diagnose;
+use std::io::Read;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn endpoint(host: &str) -> Endpoint {
+    Endpoint { host: host.into(), repository: "org/app".into(), insecure: false }
+}
+
+fn manifest(options: Options, host: &str) -> Result<RawManifest, Error> {
+    let client = Client::new(options);
+    client.repository(&endpoint(host), "app:1")?.manifest("1")
+}
+
+fn blob(options: Options, host: &str, expected: &[u8]) -> Result<(Vec<u8>, usize), std::io::Error> {
+    let client = Client::new(options);
+    let retries = AtomicUsize::new(0);
+    let repository = client.repository(&endpoint(host), "app:1")?;
+    let on_retry = Box::new(|_: &str| {
+        retries.fetch_add(1, Ordering::Relaxed);
+    });
+    let mut blob = repository.blob(Digest::of(expected), expected.len() as u64, on_retry)?;
+    let mut bytes = Vec::new();
+    blob.read_to_end(&mut bytes)?;
+    drop(blob);
+    Ok((bytes, retries.into_inner()))
+}
+
+fn with_login(dir: &Path, host: &str) -> Options {
+    let folder = dir.join("docker");
+    std::fs::create_dir_all(&folder).unwrap();
+    // coracle:secret
+    let text = format!(r#"{{"auths":{{"{host}":{{"auth":"Y29yYWNsZTpzZWNyZXQ="}}}}}}"#);
+    std::fs::write(folder.join("config.json"), text).unwrap();
+    options(dir)
+}
+
+#[test]
+fn credentials_do_not_follow_a_redirect_to_another_origin() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = b"layer".to_vec();
+    let cdn = {
+        let data = data.clone();
+        Peer::start(move |_, _| Reply::Answer(answer("200 OK", &[], &data)))
+    };
+    let target = format!("Location: http://{}/data", cdn.host);
+    let registry = Peer::start(move |request, _| {
+        Reply::Answer(match (request.path(), request.header("authorization")) {
+            ("/v2/", _) => answer("200 OK", &[], b""),
+            (_, None) => answer("401 Unauthorized", &["WWW-Authenticate: Basic realm=x"], b""),
+            _ => answer("307 Temporary Redirect", &[&target], b""),
+        })
+    });
+    let (bytes, _) = blob(with_login(dir.path(), &registry.host), &registry.host, &data).unwrap();
+    assert_eq!(bytes, data);
+    assert!(registry.requests().iter().any(|r| r.header("authorization").is_some()));
+    assert_eq!(cdn.requests().len(), 1);
+    assert_eq!(cdn.requests()[0].header("authorization"), None);
+}
+
+#[test]
+fn redirects_end_and_do_not_lead_into_clear_text() {
+    let dir = tempfile::tempdir().unwrap();
+    for (location, expected) in [
+        ("/again", "without end"),
+        ("http://example.com/x", "plain http"),
+        ("gopher://x", "nowhere"),
+        ("", "nowhere"),
+    ] {
+        let header = format!("Location: {location}");
+        let registry = Peer::start(move |request, _| {
+            Reply::Answer(match request.path() {
+                "/v2/" => answer("200 OK", &[], b""),
+                _ => answer("302 Found", &[&header], b""),
+            })
+        });
+        let error = manifest(options(dir.path()), &registry.host).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert!(registry.requests().len() < 20);
+    }
+}
+
+#[test]
+fn a_token_is_asked_for_with_our_own_scope_and_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = Peer::start(|request, _| {
+        assert_eq!(request.header("authorization"), Some("Basic Y29yYWNsZTpzZWNyZXQ="));
+        Reply::Answer(answer("200 OK", &[], br#"{"access_token": "tok", "expires_in": 60}"#))
+    });
+    let challenge = format!(
+        r#"WWW-Authenticate: Bearer realm="http://{}/token",service="s x",scope="repository:other:push""#,
+        tokens.host
+    );
+    let registry = Peer::start(move |request, _| {
+        Reply::Answer(match (request.path(), request.header("authorization")) {
+            ("/v2/", _) => answer("200 OK", &[], b""),
+            (_, Some("Bearer tok")) => answer("200 OK", &["Content-Type: a/b; c=d"], b"{}"),
+            _ => answer("401 Unauthorized", &[&challenge], b""),
+        })
+    });
+    let client = Client::new(with_login(dir.path(), &registry.host));
+    let repository = client.repository(&endpoint(&registry.host), "app:1").unwrap();
+    for _ in 0..2 {
+        let manifest = repository.manifest("1").unwrap();
+        assert_eq!((manifest.media_type.as_str(), manifest.digest), ("a/b", Digest::of(b"{}")));
+    }
+    let asked = tokens.requests();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].path(), "/token?scope=repository%3Aorg%2Fapp%3Apull&service=s%20x");
+}
+
+#[test]
+fn an_identity_token_is_posted() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = Peer::start(|request, _| {
+        assert!(request.line.starts_with("POST ") && request.header("authorization").is_none());
+        assert!(
+            request.body.contains("grant_type=refresh_token")
+                && request.body.contains("refresh_token=id%2B1")
+        );
+        Reply::Answer(answer("200 OK", &[], br#"{"token": "tok"}"#))
+    });
+    let challenge = format!(r#"WWW-Authenticate: Bearer realm="http://{}/token""#, tokens.host);
+    let registry = Peer::start(move |request, _| {
+        Reply::Answer(match (request.path(), request.header("authorization")) {
+            ("/v2/", _) => answer("200 OK", &[], b""),
+            (_, Some("Bearer tok")) => answer("200 OK", &[], b"{}"),
+            _ => answer("401 Unauthorized", &[&challenge], b""),
+        })
+    });
+    let mut options = options(dir.path());
+    options.credentials = Some(Credentials::IdentityToken("id+1".into()));
+    manifest(options, &registry.host).unwrap();
+}
+
+#[test]
+fn a_token_server_without_tls_is_not_told_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    for realm in ["http://example.com/token", "ftp://x/", "https://user:pw@x/", "nonsense"] {
+        let challenge = format!(r#"WWW-Authenticate: Bearer realm="{realm}""#);
+        let registry = Peer::start(move |_, _| Reply::Answer(answer("401 Unauthorized", &[&challenge], b"")));
+        let error = manifest(with_login(dir.path(), &registry.host), &registry.host).unwrap_err();
+        assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn a_broken_or_stalled_blob_goes_on_where_it_broke() {
+    let dir = tempfile::tempdir().unwrap();
+    let data: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
+    let served = data.clone();
+    let registry = Peer::start(move |request, number| {
+        if request.path() == "/v2/" {
+            return Reply::Answer(answer("200 OK", &[], b""));
+        }
+        let from = request
+            .header("range")
+            .map_or(0, |r| r.trim_start_matches("bytes=").trim_end_matches('-').parse::<usize>().unwrap());
+        let range = format!("Content-Range: bytes {from}-{}/{}", served.len() - 1, served.len());
+        let whole = if from == 0 {
+            answer("200 OK", &[], &served)
+        } else {
+            answer("206 Partial Content", &[&range], &served[from..])
+        };
+        match number {
+            1 => Reply::Close(whole[..150_000].to_vec()),
+            2 => Reply::Stall(whole[..50_000].to_vec()),
+            3 => Reply::Answer(answer("503 Service Unavailable", &[], b"")),
+            _ => Reply::Answer(whole),
+        }
+    });
+    let (bytes, retries) = blob(options(dir.path()), &registry.host, &data).unwrap();
+    assert!(bytes == data);
+    assert_eq!(retries, 3);
+    assert!(registry.requests().iter().filter(|r| r.header("range").is_some()).count() == 3);
+}
+
+#[test]
+fn without_ranges_what_is_there_is_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let data: Vec<u8> = (0..50_000u32).flat_map(u32::to_le_bytes).collect();
+    let served = data.clone();
+    let registry = Peer::start(move |request, number| {
+        let whole = answer("200 OK", &[], &served);
+        match (request.path(), number) {
+            ("/v2/", _) => Reply::Answer(answer("200 OK", &[], b"")),
+            (_, 1) => Reply::Close(whole[..70_000].to_vec()),
+            _ => Reply::Answer(whole),
+        }
+    });
+    assert!(blob(options(dir.path()), &registry.host, &data).unwrap().0 == data);
+}
+
+#[test]
+fn a_blob_that_breaks_for_ever_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Peer::start(|request, _| match request.path() {
+        "/v2/" => Reply::Answer(answer("200 OK", &[], b"")),
+        _ => Reply::Close(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nx".to_vec()),
+    });
+    let error = blob(options(dir.path()), &registry.host, &[0; 1000]).unwrap_err();
+    let error = Error::from_io(error).unwrap();
+    assert!(matches!(error, Error::Connect { .. } | Error::Protocol { .. }), "{error:?}");
+    assert!(registry.requests().len() < 8);
+}
+
+#[test]
+fn a_blob_of_another_size_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for chunked in [false, true] {
+        let registry = Peer::start(move |request, _| match request.path() {
+            "/v2/" => Reply::Answer(answer("200 OK", &[], b"")),
+            _ if chunked => Reply::Answer(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n12345678\r\n0\r\n\r\n".to_vec(),
+            ),
+            _ => Reply::Answer(answer("200 OK", &[], b"12345678")),
+        });
+        let error = Error::from_io(blob(options(dir.path()), &registry.host, b"12345").unwrap_err()).unwrap();
+        assert!(matches!(error, Error::TooLarge { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn a_huge_manifest_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Peer::start(|request, _| match request.path() {
+        "/v2/" => Reply::Answer(answer("200 OK", &[], b"")),
+        _ => Reply::Close(answer("200 OK", &[], &vec![b' '; 5 << 20])),
+    });
+    let error = manifest(options(dir.path()), &registry.host).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }), "{error:?}");
+}
+
+#[test]
+fn a_manifest_must_have_the_digest_it_was_asked_by() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Peer::start(|_, _| Reply::Answer(answer("200 OK", &[], b"{}")));
+    let client = Client::new(options(dir.path()));
+    let repository = client.repository(&endpoint(&registry.host), "app:1").unwrap();
+    assert!(repository.manifest(&Digest::of(b"{}").to_string()).is_ok());
+    let error = repository.manifest(&Digest::of(b"other").to_string()).unwrap_err();
+    assert!(matches!(error, Error::Digest { .. }), "{error:?}");
+    assert!(matches!(repository.small_blob(Digest::of(b"x"), 10), Err(Error::Digest { .. })));
+}
+
+#[test]
+fn a_busy_registry_is_asked_again_and_not_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let busy = answer(
+        "429 Too Many Requests",
+        &["Retry-After: 0"],
+        br#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#,
+    );
+    let twice = busy.clone();
+    let registry = Peer::start(move |_, number| {
+        Reply::Answer(if (1..3).contains(&number) { twice.clone() } else { answer("200 OK", &[], b"{}") })
+    });
+    assert!(manifest(options(dir.path()), &registry.host).is_ok());
+    let registry = Peer::start(move |_, _| Reply::Answer(busy.clone()));
+    let error = manifest(options(dir.path()), &registry.host).unwrap_err();
+    assert!(error.to_string().contains("slow down") && error.fix().unwrap().contains("log in"), "{error}");
+    let long = answer("429 Too Many Requests", &["Retry-After: 86400"], b"");
+    let registry = Peer::start(move |_, _| Reply::Answer(long.clone()));
+    assert!(matches!(manifest(options(dir.path()), &registry.host), Err(Error::RateLimit { .. })));
+    assert_eq!(registry.requests().len(), 2);
+}
+
+#[test]
+fn the_usual_failures_say_what_why_and_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let error = manifest(options(dir.path()), &gone).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot reach {gone}"));
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("refused"));
+    assert!(error.fix().unwrap().contains("listens"));
+
+    let Some(registry) = DockerRegistry::start(dir.path(), false) else { return };
+    let error = manifest(options(dir.path()), &registry.host).unwrap_err();
+    assert_eq!(error.to_string(), "manifest for app:1 not found: manifest unknown");
+
+    let mut strict = options(dir.path());
+    strict.tls_verify = Some(true);
+    let error = manifest(strict, &registry.host).unwrap_err();
+    assert!(error.fix().unwrap().contains("plain http"), "{error:?} {:?}", error.fix());
+}
+
+#[test]
+fn a_registry_with_a_password_wants_the_right_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(registry) = DockerRegistry::start(dir.path(), true) else { return };
+    let error = manifest(options(dir.path()), &registry.host).unwrap_err();
+    assert!(matches!(error, Error::Denied { authenticated: false, .. }), "{error:?}");
+    let mut wrong = options(dir.path());
+    wrong.credentials = Credentials::parse("coracle:wrong");
+    let error = manifest(wrong, &registry.host).unwrap_err();
+    assert!(matches!(error, Error::Denied { authenticated: true, .. }), "{error:?}");
+    let error = manifest(with_login(dir.path(), &registry.host), &registry.host).unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
+}
+
+/// A CA and, signed by it, a certificate for 127.0.0.1.
+fn certificates(dir: &Path) {
+    let openssl = |args: &[&str]| {
+        let common =
+            ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
+        run(std::process::Command::new("openssl").args(common).args(args).current_dir(dir));
+    };
+    openssl(&["-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.crt"]);
+    let extensions = ["subjectAltName=IP:127.0.0.1", "basicConstraints=critical,CA:FALSE"];
+    let [names, kind] = extensions;
+    openssl(&[
+        "-subj", "/CN=leaf", "-CA", "ca.crt", "-CAkey", "ca.key", "-addext", names, "-addext", kind,
+        "-keyout", "leaf.key", "-out", "leaf.crt",
+    ]);
+}
+
+#[test]
+fn tls_is_verified_against_the_registrys_own_ca() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let tls = format!("  tls: {{certificate: {0}/leaf.crt, key: {0}/leaf.key}}\n", dir.path().display());
+    let Some(registry) = DockerRegistry::start_with(dir.path(), false, &tls) else { return };
+
+    let error = manifest(options(dir.path()), &registry.host).unwrap_err();
+    assert!(error.fix().unwrap().contains("certs.d"), "{error:?}");
+
+    let mut unverified = options(dir.path());
+    unverified.tls_verify = Some(false);
+    assert!(matches!(manifest(unverified, &registry.host), Err(Error::NotFound { .. })));
+
+    let folder = dir.path().join("config/containers/certs.d").join(&registry.host);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::copy(dir.path().join("ca.crt"), folder.join("ca.crt")).unwrap();
+    let mut strict = options(dir.path());
+    strict.tls_verify = Some(true);
+    assert!(matches!(manifest(strict, &registry.host), Err(Error::NotFound { .. })));
+}
