@@ -14,6 +14,8 @@ use std::{env, fs};
 #[allow(dead_code)]
 #[path = "src/sandbox/seccomp/compiler/mod.rs"]
 mod compiler;
+#[path = "build/hello.rs"]
+mod hello;
 
 const PROFILE: &str = "src/sandbox/seccomp/default.json";
 
@@ -22,6 +24,7 @@ const PROFILE: &str = "src/sandbox/seccomp/default.json";
 const PREPARED: [&[caps::Capability]; 2] = [&[caps::Capability::CAP_SYS_CHROOT], &[]];
 
 fn main() -> Result<(), Box<dyn Error>> {
+    hello::build()?;
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/sandbox/seccomp/compiler");
     println!("cargo::rerun-if-changed={PROFILE}");
