@@ -27,6 +27,7 @@ pub mod attach;
 pub mod completion;
 pub mod container;
 pub mod create;
+pub mod doctor;
 pub mod exec;
 pub mod image;
 pub mod images;
@@ -173,6 +174,7 @@ pub static COMMANDS: &[Entry] = &[
     image::ENTRY,
     volume::ENTRY,
     unshare::ENTRY,
+    doctor::ENTRY,
     completion::ENTRY,
 ];
 

@@ -195,7 +195,7 @@ fn user_name(uid: u32) -> String {
 }
 
 /// A program on `PATH`, or where distributions put set-uid helpers.
-pub(super) fn find_helper(name: &str) -> Option<PathBuf> {
+pub(crate) fn find_helper(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/bin", "/usr/sbin", "/bin"].map(PathBuf::from))

@@ -22,6 +22,7 @@ mod enter;
 mod ids;
 
 pub use enter::{Mapper, Namespace, advertise, enter, enter_with, is_inside, start_time};
+pub(crate) use ids::find_helper;
 pub use ids::{IdMap, IdRange, Identity, Mode};
 
 use crate::diagnose::Diagnose;
