@@ -17,7 +17,7 @@ pub enum Event<'a> {
         /// Which.
         digest: Digest,
     },
-    /// A layer is being pulled by another process; we wait for it.
+    /// A layer's turn has not come yet, or another process is pulling it.
     LayerWaiting {
         /// Which.
         digest: Digest,

@@ -4,6 +4,7 @@
 //! are docker's, because scripts read them: aligned tables, `--format` templates over the same fields, sizes and
 //! times in its words.
 
+pub mod ask;
 pub mod error;
 pub mod human;
 pub mod listing;

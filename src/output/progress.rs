@@ -41,7 +41,7 @@ fn line(event: Event<'_>) -> Option<String> {
         Event::Resolved { reference, digest } => format!("{reference} is {digest}"),
         Event::LayerPresent { digest } => format!("{}: already here", digest.short()),
         Event::LayerWaiting { digest } => {
-            format!("{}: another process is pulling it, waiting", digest.short())
+            format!("{}: waiting", digest.short())
         }
         Event::LayerStart { digest, size } => format!("{}: pulling {}", digest.short(), human::size(size)),
         Event::LayerBytes { .. } => return None,
@@ -84,9 +84,7 @@ impl Progress for Bars {
                 }
             }
             Event::LayerPresent { digest } => self.bar(digest).finish_with_message("already here"),
-            Event::LayerWaiting { digest } => {
-                self.bar(digest).set_message("another process is pulling it, waiting");
-            }
+            Event::LayerWaiting { digest } => self.bar(digest).set_message("waiting"),
             Event::LayerStart { digest, size } => {
                 let bar = self.bar(digest);
                 bar.set_length(size);
