@@ -1,5 +1,6 @@
 //! Containers as JSON: the rows of `ps` and the object of `inspect`, with docker's field names.
 
+use super::rows::{ContainerRow, Phase};
 use crate::container::record::{MountKind, Record, Status};
 use crate::container::store::Container;
 use crate::output::human;
@@ -12,54 +13,28 @@ pub fn moment(nanoseconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(nanoseconds)
 }
 
-/// `Up 5 minutes`, `Exited (1) 2 hours ago`, `Created`.
-pub fn status_text(status: &Status, now: SystemTime) -> String {
-    match status {
-        Status::Created => "Created".to_owned(),
-        Status::Starting => "Starting".to_owned(),
-        Status::Running { started } => {
-            format!("Up {}", human::duration(now.duration_since(moment(*started)).unwrap_or_default()))
-        }
-        // Nobody saw it end: the machine went down, or its monitor was killed a moment ago.
-        Status::Exited { code, finished: 0, .. } => format!("Exited ({code})"),
-        Status::Exited { code, finished, .. } => format!("Exited ({code}) {}", human::ago(moment(*finished), now)),
-    }
-}
-
-/// The command as `ps` shows it, quoted.
-fn command_text(record: &Record, no_trunc: bool) -> String {
-    let text = record.spec.process.args.join(" ");
-    let short = if no_trunc || text.chars().count() <= 20 {
-        text
-    } else {
-        text.chars().take(19).chain(['…']).collect()
+/// A row of `ps`; `size` is what the container has written and that with its image.
+pub fn row(container: &Container, now: SystemTime, no_trunc: bool, size: Option<(u64, u64)>) -> Value {
+    let Record { id, name, created, image, labels, mounts, spec, .. } = &container.record;
+    let row = ContainerRow {
+        id: id.as_str(),
+        image,
+        command: &spec.process.args,
+        created: moment(*created),
+        phase: match container.status {
+            Status::Created => Phase::Created,
+            Status::Starting => Phase::Running(now),
+            Status::Running { started } => Phase::Running(moment(started)),
+            Status::Exited { code, finished, .. } => Phase::Exited(code, (finished > 0).then(|| moment(finished))),
+        },
+        name,
+        labels,
+        mounts: mounts.iter().map(|m| source_text(&m.kind)).collect(),
+        volumes: mounts.iter().filter(|m| matches!(m.kind, MountKind::Volume { .. })).count(),
+        network: network_text(spec.network),
+        size,
     };
-    format!("\"{short}\"")
-}
-
-/// One row of `ps`.
-pub fn row(container: &Container, now: SystemTime, no_trunc: bool, size: Option<u64>) -> Value {
-    let Record { id, name, created, image, labels, mounts, .. } = &container.record;
-    let mounts: Vec<String> = mounts.iter().map(|m| source_text(&m.kind)).collect();
-    json!({
-        "ID": if no_trunc { id.as_str() } else { id.short() },
-        "Image": image,
-        "Command": command_text(&container.record, no_trunc),
-        "CreatedAt": human::date(moment(*created)),
-        "RunningFor": human::ago(moment(*created), now),
-        "Created": created / 1_000_000_000,
-        "Status": status_text(&container.status, now),
-        "State": container.status.word(),
-        "Ports": "",
-        "Names": name,
-        "Labels": labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(","),
-        "Label": labels,
-        "Mounts": mounts.join(","),
-        "LocalVolumes": container.record.mounts.iter().filter(|m| matches!(m.kind, MountKind::Volume { .. })).count().to_string(),
-        "Networks": network_text(container.record.spec.network),
-        "Pid": container.live.as_ref().map_or(0, |live| live.init.pid),
-        "Size": size.map(human::size).unwrap_or_default(),
-    })
+    row.fields(now, no_trunc)
 }
 
 fn source_text(kind: &MountKind) -> String {

@@ -68,3 +68,9 @@ pub(super) fn obtain(_e: &super::engine::Engine, image: &str, _o: &super::image_
     let d = crate::digest::Digest::from_hex(image)?;
     Ok(crate::image::Image { id: d, diff_ids: vec![d] })
 }
+
+/// Bytes of layers.
+pub(super) fn layers_size(engine: &super::engine::Engine, layers: &[crate::digest::Digest]) -> u64 {
+    let store = crate::layers::LayerStore::open(&engine.paths, crate::container::create::ownership(&engine.identity));
+    layers.iter().map(|layer| store.size(*layer).unwrap_or(0)).sum()
+}

@@ -21,6 +21,7 @@ pub mod parse;
 
 pub mod create_flags;
 pub mod image_options;
+pub mod rows;
 pub mod selection;
 
 pub mod attach;
@@ -28,6 +29,7 @@ pub mod completion;
 pub mod container;
 pub mod create;
 pub mod doctor;
+pub mod info;
 pub mod exec;
 pub mod image;
 pub mod images;
@@ -46,6 +48,7 @@ pub mod stop;
 pub mod tag;
 pub mod unshare;
 pub mod untag;
+pub mod version;
 pub mod volume;
 pub mod wait;
 
@@ -174,6 +177,8 @@ pub static COMMANDS: &[Entry] = &[
     image::ENTRY,
     volume::ENTRY,
     unshare::ENTRY,
+    info::ENTRY,
+    version::ENTRY,
     doctor::ENTRY,
     completion::ENTRY,
 ];

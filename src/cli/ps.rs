@@ -5,8 +5,7 @@ use super::{Action, Context, Entry, Error, parse};
 use crate::container::record::{MountKind, Status};
 use crate::container::store;
 use crate::output;
-use crate::output::listing::Listing;
-use super::container_view;
+use super::{container_view, rows};
 use super::engine::Engine;
 use std::time::SystemTime;
 use clap::{ArgMatches, Command};
@@ -92,16 +91,6 @@ pub fn options(args: &ArgMatches) -> Result<PsOptions, Error> {
     })
 }
 
-const LISTING: Listing<'static> = Listing {
-    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
-    quiet: "ID",
-    heads: &[("ID", "CONTAINER ID"), ("RunningFor", "CREATED"), ("CreatedAt", "CREATED AT")],
-};
-const WITH_SIZE: Listing<'static> = Listing {
-    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}",
-    ..LISTING
-};
-
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let options = options(args)?;
     let engine = Engine::open(context)?;
@@ -117,11 +106,16 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     containers.retain(|c| (options.all || c.status.is_running()) && filter.accepts(c));
     containers.truncate(options.last.unwrap_or(usize::MAX));
     sort(&mut containers, options.sort.as_deref());
-    let size = |c: &store::Container| options.size.then(|| crate::state::tree_size(&c.places.data.join("upper")));
-    let rows: Vec<_> =
+    let size = |c: &store::Container| {
+        options.size.then(|| {
+            let own = crate::state::tree_size(&c.places.data.join("upper"));
+            (own, own + super::images::layers_size(&engine, &c.record.layers))
+        })
+    };
+    let lines: Vec<_> =
         containers.iter().map(|c| container_view::row(c, now, options.show.no_trunc, size(c))).collect();
-    let listing = if options.size { WITH_SIZE } else { LISTING };
-    output::print(&listing.render(&rows, options.show.style())?)?;
+    let listing = if options.size { rows::CONTAINERS_AND_SIZES } else { rows::CONTAINERS };
+    output::print(&listing.render(&lines, options.show.style())?)?;
     for (id, error) in broken {
         output::warn(&format!("container {} cannot be read: {error}; 'coracle rm {}' removes it", id.short(), id.short()));
     }

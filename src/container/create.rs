@@ -174,7 +174,9 @@ pub fn plan(
     let (masked_paths, read_only_paths) = if request.privileged {
         (Vec::new(), Vec::new())
     } else {
-        masks::resolve(&request.security.mask, &request.security.unmask)
+        let masks = &request.security;
+        let paths = masks::resolve(&masks.mask, &masks.unmask, masks::processor_throttles()).map_err(|e| bad(&e))?;
+        (paths.masked, paths.read_only)
     };
     let process = Process {
         args,

@@ -104,6 +104,14 @@ impl Identity {
         Ok(Self { uid, gid, mode: discover_mode(uid, gid) })
     }
 
+    /// How many user ids U has.
+    pub fn count(&self) -> u32 {
+        match &self.mode {
+            Mode::Subordinate { uids, .. } => uids.len(),
+            Mode::Single { .. } => 1,
+        }
+    }
+
     /// The maps of a container's namespace over U; `keep` as for [`container_map`].
     pub fn container_maps(&self, keep: Option<(u32, u32)>) -> (IdMap, IdMap) {
         let (uid, gid) = keep.unzip();
