@@ -140,12 +140,19 @@ pub enum Error {
     },
     /// A file of a layer cannot be written or read.
     #[error("cannot {action} {path:?}")]
-    Write {
+    Io {
         /// What was tried.
         action: &'static str,
         /// The file.
         path: PathBuf,
         /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Whoever was to get a layer's archive does not take it.
+    #[error("cannot pass on the layer's archive")]
+    Output {
+        /// What the writer said.
         #[source]
         source: io::Error,
     },
@@ -177,12 +184,12 @@ impl Error {
         source.downcast().unwrap_or_else(|source| Error::Read { source })
     }
 
-    fn write<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
-        move |source| Error::Write { action, path: path.to_owned(), source: source.into() }
+    fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+        move |source| Error::Io { action, path: path.to_owned(), source: source.into() }
     }
 
     fn entry(action: &'static str, path: &[u8]) -> impl FnOnce(rustix::io::Errno) -> Self {
-        move |errno| Error::Write { action, path: path_of(path), source: errno.into() }
+        move |errno| Error::Io { action, path: path_of(path), source: errno.into() }
     }
 
     fn refused(path: &[u8], why: &'static str) -> Self {
@@ -194,7 +201,7 @@ impl Diagnose for Error {
     fn fix(&self) -> Option<String> {
         match self {
             Error::State(error) => error.fix(),
-            Error::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => Some(
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Some(
                 "free some space: 'coracle rm', 'coracle rmi' and 'coracle volume prune' work on a full disk"
                     .into(),
             ),

@@ -123,9 +123,7 @@ impl LayerStore {
         loop {
             match stream.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(count) => out
-                    .write_all(&buffer[..count])
-                    .map_err(Error::write("write", Path::new("layer archive")))?,
+                Ok(count) => out.write_all(&buffer[..count]).map_err(|source| Error::Output { source })?,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(Error::read(e)),
             }
@@ -164,8 +162,8 @@ impl LayerStore {
         }
         let layers = self.paths.layers();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = openat(CWD, &layers, flags, Mode::empty()).map_err(Error::write("open", &layers))?;
-        syncfs(&folder).map_err(Error::write("sync", &layers))?;
+        let folder = openat(CWD, &layers, flags, Mode::empty()).map_err(Error::io("open", &layers))?;
+        syncfs(&folder).map_err(Error::io("sync", &layers))?;
         let count = held.len();
         for (diff_id, state, _lock) in held {
             self.set_durable(diff_id, state)?;
@@ -230,11 +228,11 @@ fn names(folder: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::write("read", folder)(e)),
+        Err(e) => return Err(Error::io("read", folder)(e)),
     };
     let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string().ok()));
     let names: io::Result<Vec<_>> = names.collect();
-    Ok(names.map_err(Error::write("read", folder))?.into_iter().flatten().collect())
+    Ok(names.map_err(Error::io("read", folder))?.into_iter().flatten().collect())
 }
 
 /// A layer's lock; its file goes with its holder, so that the folder does not fill up.
@@ -282,7 +280,7 @@ impl Staging {
         let state = State { boot_id: self.boot.clone(), durable: false, size: unpacked.size };
         write_json(&self.dir.join("state"), &state, Durability::Process)?;
         // Under the layer's lock nobody else publishes it; rename(2) replaces no folder that has anything in it.
-        fs::rename(&self.dir, &self.target).map_err(Error::write("publish", &self.target))?;
+        fs::rename(&self.dir, &self.target).map_err(Error::io("publish", &self.target))?;
         Ok(unpacked)
     }
 }

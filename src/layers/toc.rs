@@ -17,9 +17,10 @@ use super::walker::{Walker, split};
 use super::{Error, path_of};
 use rustix::fs::{CWD, Mode, OFlags, open, openat};
 use rustix::io::Errno;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -49,14 +50,16 @@ impl TocWriter {
     /// Begins the table of the layer in folder `layer`.
     pub fn create(layer: &Path) -> Result<Self, Error> {
         let path = layer.join(TOC);
+        let mut private = OpenOptions::new();
+        private.write(true).create_new(true).mode(0o600);
         let write = || -> io::Result<_> {
             // Level 1: headers are nearly all zeros, higher levels gain next to nothing.
-            let mut out = zstd::Encoder::new(File::create_new(&path)?, 1)?;
+            let mut out = zstd::Encoder::new(private.open(&path)?, 1)?;
             out.include_checksum(true)?;
             out.write_all(MAGIC)?;
             Ok(out)
         };
-        let out = write().map_err(Error::write("write", &path))?;
+        let out = write().map_err(Error::io("write", &path))?;
         Ok(Self { path, out, raw: Vec::with_capacity(GATHER) })
     }
 
@@ -69,7 +72,7 @@ impl TocWriter {
         self.raw.extend_from_slice(&offset.to_le_bytes());
         self.raw.extend_from_slice(&size.to_le_bytes());
         self.raw.extend_from_slice(&hash.to_le_bytes());
-        let written = self.out.write_all(&self.raw).map_err(Error::write("write", &self.path));
+        let written = self.out.write_all(&self.raw).map_err(Error::io("write", &self.path));
         self.raw.clear();
         written
     }
@@ -78,7 +81,7 @@ impl TocWriter {
     pub fn finish(mut self) -> Result<(), Error> {
         self.flush()?;
         let Self { path, mut out, .. } = self;
-        out.write_all(&[END]).and_then(|()| out.finish()).map_err(Error::write("write", &path))?;
+        out.write_all(&[END]).and_then(|()| out.finish()).map_err(Error::io("write", &path))?;
         Ok(())
     }
 
@@ -90,7 +93,7 @@ impl TocWriter {
         head[1..].copy_from_slice(&length(self.raw.len()));
         let written = self.out.write_all(&head).and_then(|()| self.out.write_all(&self.raw));
         self.raw.clear();
-        written.map_err(Error::write("write", &self.path))
+        written.map_err(Error::io("write", &self.path))
     }
 }
 
@@ -154,7 +157,7 @@ impl TarStream {
             };
             Ok((table, files, replaced))
         };
-        let (table, files, replaced) = begin().map_err(Error::write("read", &layer.join(TOC)))?;
+        let (table, files, replaced) = begin().map_err(Error::io("read", &layer.join(TOC)))?;
         Ok(Self { table, files, replaced, state: State::Raw(0), hasher: Box::new(Xxh3::new()) })
     }
 
@@ -227,7 +230,10 @@ impl Read for TarStream {
                     self.state = State::Raw(0);
                 }
                 State::File { file, left, path, .. } => {
-                    let count = file.take(*left).read(into).map_err(|e| damaged(path, e))?;
+                    let count = match file.take(*left).read(into) {
+                        Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                        other => other.map_err(|e| damaged(path, e))?,
+                    };
                     if count == 0 && !into.is_empty() {
                         return Err(damaged(path, io::Error::other("it is shorter than it was")));
                     }

@@ -104,9 +104,9 @@ fn unpack_with(
     limits: &Limits,
     form: WhiteoutForm,
 ) -> Result<Unpacked, Error> {
-    let folder = openat(CWD, layer, DIRECTORY, Mode::empty()).map_err(Error::write("open", layer))?;
-    let root = make_root(&folder).map_err(Error::write("create", &layer.join(FS)))?;
-    let target_root = root.try_clone().map_err(Error::write("open", layer))?;
+    let folder = openat(CWD, layer, DIRECTORY, Mode::empty()).map_err(Error::io("open", layer))?;
+    let root = make_root(&folder).map_err(Error::io("create", &layer.join(FS)))?;
+    let target_root = root.try_clone().map_err(Error::io("open", layer))?;
     let mut unpacker = Unpacker {
         entries: Entries::new(input, TocWriter::create(layer)?, *limits),
         limits: *limits,

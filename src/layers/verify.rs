@@ -47,7 +47,7 @@ pub fn verify(layer: &Path, diff_id: Digest, ownership: Ownership) -> Result<(),
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = layer.join(FS);
-    let root = openat(CWD, &root, flags, Mode::empty()).map_err(Error::write("open", &root))?;
+    let root = openat(CWD, &root, flags, Mode::empty()).map_err(Error::io("open", &root))?;
     let mut walker = Walker::searching(root);
     for (path, expected) in &expected {
         check(&mut walker, path, expected, ownership)

@@ -390,3 +390,78 @@ impl Error {
         Error::read(ErrorKind::UnexpectedEof.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::testing::Archive;
+
+    impl Tee for Vec<u8> {
+        fn raw(&mut self, bytes: &[u8]) -> Result<(), Error> {
+            self.extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+
+    /// All that is not data, and all data.
+    fn read(archive: &[u8]) -> Result<(Vec<u8>, u64), Error> {
+        let limits = Limits { bytes: 1 << 20, ..Limits::default() };
+        let mut entries = Entries::new(archive, Vec::new(), limits);
+        let mut data = 0;
+        while entries.next_entry()?.is_some() {
+            while let count @ 1.. = entries.data()?.len() {
+                entries.consume(count)?;
+                data += count as u64;
+            }
+        }
+        Ok((entries.into_parts().1, data))
+    }
+
+    #[test]
+    fn every_byte_is_data_or_goes_to_the_tee() {
+        let archive = Archive::new().pax(&[("path", b"x")]).file("a", &[1; 1000]).dir("d").end();
+        let archive = [&archive[..], b"and what follows the end"].concat();
+        let (raw, data) = read(&archive).unwrap();
+        assert_eq!((raw.len() as u64 + data, data), (archive.len() as u64, 1000));
+    }
+
+    #[test]
+    fn no_change_of_an_archive_is_more_than_an_error() {
+        let sparse: &[(&str, &[u8])] =
+            &[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"900")];
+        let map = [&b"1\n100\n3\n"[..], &[0; 504], b"abc"].concat();
+        let archive = Archive::new()
+            .pax(&[("size", b"5"), ("mtime", b"1.5"), ("SCHILY.xattr.user.a", b"b")])
+            .file("a", b"12345")
+            .entry(b'L', b"././@LongLink", b"", b"long\0", |_| ())
+            .hard_link("b", "a")
+            .pax(sparse)
+            .file("s", &map)
+            .entry(b'S', b"old", b"", b"", |h| h.prefix[138..].copy_from_slice(b"00000000000\0\0\0\0\0\0"))
+            .end();
+        read(&archive).unwrap();
+        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+        let mut random = |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            usize::try_from(seed >> 33).unwrap() % below
+        };
+        for _ in 0..20_000 {
+            let mut archive = archive.clone();
+            for _ in 0..=random(3) {
+                let at = random(archive.len());
+                archive[at] = [b'0', b'7', b'9', b' ', b'x', 0, 0x80, 0xff][random(8)];
+            }
+            for block in archive.chunks_exact_mut(BLOCK) {
+                let sum: u32 = block.iter().map(|&b| u32::from(b)).sum();
+                let field: u32 = block[148..156].iter().map(|&b| u32::from(b)).sum();
+                if &block[257..262] == b"ustar" {
+                    let sum = format!("{:06o}\0 ", sum - field + 8 * 32);
+                    block[148..156].copy_from_slice(sum.as_bytes());
+                }
+            }
+            let _ = read(&archive);
+        }
+    }
+}
