@@ -18,7 +18,7 @@
 //! * **Durability** costs no fsync per file: a layer is published as not durable and counts only in the boot that
 //!   made it, until [`LayerStore::make_durable`] has synced the file system once for all new layers. A layer that a
 //!   power cut overtook is verified against its table, or built again, by the next claim.
-//! * **Trust**: an archive is hostile. the unpacker writes only below the layer's root, on descriptors, follows no
+//! * **Trust**: an archive is hostile. The unpacker writes only below the layer's root, on descriptors, follows no
 //!   link, and refuses what two readers could understand differently.
 //! * **Owners** ([`Ownership`]): in the user's namespace with subordinate ids, files get their owners by chown; with
 //!   a single id, owners that cannot be given are kept in an extended attribute.
@@ -66,7 +66,7 @@ pub enum Ownership {
 pub struct Limits {
     /// Entries and extension headers.
     pub entries: u64,
-    /// Bytes of the uncompressed archive; also, of files of a sparse file's apparent size.
+    /// Bytes of the uncompressed archive, and of any one sparse file with its holes.
     pub bytes: u64,
     /// Bytes of one path.
     pub path: u64,
