@@ -25,7 +25,7 @@ pub fn options(args: &ArgMatches) -> Result<CreateOptions, Error> {
 
 /// Makes a container, pulling its image if need be.
 pub(super) fn make(engine: &Engine, options: &CreateOptions) -> anyhow::Result<Created> {
-    let image = super::images::obtain(engine, &options.request.image, &options.image)?;
+    let image = super::stores::obtain(engine, &options.request.image, &options.image)?;
     if options.request.network == NetworkMode::Default {
         output::note("networks are not there yet: this container has loopback only (--network host gives it the host's)");
     }

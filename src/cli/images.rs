@@ -2,6 +2,13 @@
 
 use super::args::{Given, list, operands, option, switch};
 use super::{Action, Context, Entry, Error, ListOptions, parse};
+use crate::container::store::Container;
+use crate::image::{ImageEntry, Listed, Name};
+use crate::output;
+use super::engine::Engine;
+use super::rows::{self, ImageRow};
+use super::stores::{self, Stores};
+use std::time::SystemTime;
 use clap::{ArgMatches, Command};
 
 /// `coracle images`.
@@ -60,17 +67,121 @@ pub fn options(args: &ArgMatches) -> Result<ImagesOptions, Error> {
     })
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args)?)
-}
-/// interim
-pub(super) fn obtain(_e: &super::engine::Engine, image: &str, _o: &super::image_options::ImageOptions) -> anyhow::Result<crate::image::Image> {
-    let d = crate::digest::Digest::from_hex(image)?;
-    Ok(crate::image::Image { id: d, diff_ids: vec![d] })
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args)?;
+    let engine = Engine::open(context)?;
+    let stores = Stores::open(&engine);
+    let containers = stores::containers(&engine)?;
+    let now = SystemTime::now();
+    let (mut rows, mut broken) = (Vec::new(), Vec::new());
+    for listed in stores.images.list()? {
+        match listed {
+            Listed::Image(entry) if accepts(&entry, &options) => rows.extend(lines(&entry, &options, &stores, &containers)),
+            Listed::Image(_) => {}
+            Listed::Broken { path, error } => broken.push((path, error)),
+        }
+    }
+    // Newest first.
+    rows.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
+    let rows: Vec<_> = rows.into_iter().map(|(_, row)| row.fields(now, options.show.no_trunc)).collect();
+    let listing = if options.digests { rows::IMAGES_AND_DIGESTS } else { rows::IMAGES };
+    let text = listing.render(&rows, options.show.style())?;
+    output::print(&if options.show.quiet { without_doubles(&text) } else { text })?;
+    for (path, error) in broken {
+        output::warn(&format!("{} cannot be read: {error}", path.display()));
+    }
+    Ok(0)
 }
 
-/// Bytes of layers.
-pub(super) fn layers_size(engine: &super::engine::Engine, layers: &[crate::digest::Digest]) -> u64 {
-    let store = crate::layers::LayerStore::open(&engine.paths, crate::container::create::ownership(&engine.identity));
-    layers.iter().map(|layer| store.size(*layer).unwrap_or(0)).sum()
+/// An image with several names has one id.
+fn without_doubles(text: &str) -> String {
+    let mut seen = std::collections::HashSet::new();
+    text.lines().filter(|line| seen.insert(*line)).map(|line| format!("{line}\n")).collect()
+}
+
+fn accepts(entry: &ImageEntry, options: &ImagesOptions) -> bool {
+    let one = |(key, value): &(String, String)| match key.as_str() {
+        "dangling" => parse::boolean(value).is_ok_and(|wanted| wanted == entry.names.is_empty()),
+        "label" => {
+            let labels = &entry.image.config.config.labels;
+            match value.split_once('=') {
+                Some((name, wanted)) => labels.get(name).is_some_and(|v| v == wanted),
+                None => labels.contains_key(value),
+            }
+        }
+        _ => entry.names.iter().any(|name| matches_pattern(name, value)),
+    };
+    options.filters.iter().all(one)
+}
+
+/// docker's `reference` patterns: `*` within a part, matched against the name with and without tag and domain.
+fn matches_pattern(name: &Name, pattern: &str) -> bool {
+    let full = &name.reference;
+    let tag = full.tag_or_digest();
+    [full.name(), full.familiar_name(), full.path().rsplit('/').next().unwrap_or_default().to_owned()]
+        .into_iter()
+        .flat_map(|name| [format!("{name}{tag}"), name])
+        .any(|text| glob(pattern.as_bytes(), text.as_bytes()))
+}
+
+/// `*` is any run of characters but `/`, `?` any one of them.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern.split_first(), text.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => {
+            glob(rest, text) || text.split_first().is_some_and(|(c, left)| *c != b'/' && glob(pattern, left))
+        }
+        (Some((p, rest)), Some((c, left))) => (p == c || (*p == b'?' && *c != b'/')) && glob(rest, left),
+        _ => false,
+    }
+}
+
+type Line = (Option<SystemTime>, OwnedRow);
+
+/// A row of `images` that owns its texts.
+struct OwnedRow {
+    id: String,
+    repository: Option<String>,
+    tag: Option<String>,
+    digest: Option<String>,
+    created: Option<SystemTime>,
+    size: u64,
+    containers: usize,
+}
+
+impl OwnedRow {
+    fn fields(&self, now: SystemTime, no_trunc: bool) -> serde_json::Value {
+        ImageRow {
+            id: &self.id,
+            repository: self.repository.as_deref(),
+            tag: self.tag.as_deref(),
+            digest: self.digest.clone(),
+            created: self.created,
+            size: self.size,
+            containers: self.containers,
+        }
+        .fields(now, no_trunc)
+    }
+}
+
+fn lines(entry: &ImageEntry, options: &ImagesOptions, stores: &Stores, containers: &[Container]) -> Vec<Line> {
+    let image = &entry.image;
+    let created = image.config.created.as_deref().and_then(|text| parse::moment(text, SystemTime::now()).ok());
+    let row = |name: Option<&Name>| {
+        let row = OwnedRow {
+            id: image.id.hex(),
+            repository: name.map(|n| n.reference.familiar_name()),
+            tag: name.and_then(|n| n.reference.tag()).map(str::to_owned),
+            digest: name.and_then(|n| n.digest).map(|d| d.to_string()),
+            created,
+            size: image.size(&stores.layers),
+            containers: containers.iter().filter(|c| c.record.image_id == image.id).count(),
+        };
+        (created, row)
+    };
+    let wanted = |name: &&Name| options.name.as_deref().is_none_or(|pattern| matches_pattern(name, pattern));
+    match entry.names.is_empty() {
+        true if options.name.is_none() => vec![row(None)],
+        _ => entry.names.iter().filter(wanted).map(|name| row(Some(name))).collect(),
+    }
 }

@@ -2,6 +2,12 @@
 
 use super::args::{Given, option, switch};
 use super::{Action, Context, Entry};
+use crate::image::{Input, load};
+use crate::output;
+use super::Error;
+use super::engine::Engine;
+use super::stores::{self, Stores};
+use std::io::IsTerminal;
 use clap::{ArgMatches, Command};
 use std::path::PathBuf;
 
@@ -35,6 +41,29 @@ pub fn options(args: &ArgMatches) -> LoadOptions {
     LoadOptions { input: args.path("input"), quiet: args.on("quiet") }
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args))
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args);
+    let engine = Engine::open(context)?;
+    let input = match options.input {
+        Some(path) => Input::Path(path),
+        None if std::io::stdin().is_terminal() => {
+            return Err(Error::usage("standard input is a terminal, not an archive", "name a file with -i, or redirect one").into());
+        }
+        None => Input::Stream(Box::new(std::io::stdin())),
+    };
+    let stores = Stores::enter(&engine)?;
+    let progress = output::progress::progress(options.quiet);
+    for loaded in load(&stores.images, &stores.layers, input, &*progress)? {
+        match loaded.names.is_empty() {
+            true => output::print(&format!("Loaded image ID: {}\n", loaded.image.id))?,
+            false => {
+                for name in loaded.names {
+                    output::print(&format!("Loaded image: {}\n", name.familiar()))?;
+                }
+            }
+        }
+    }
+    drop(progress);
+    stores::settle(&stores, &engine);
+    Ok(0)
 }

@@ -2,6 +2,10 @@
 
 use super::args::{Given, operands, option, switch};
 use super::{Action, Context, Entry, Error, parse};
+use crate::container::logs::{self, LogQuery};
+use crate::container::{lifecycle, store};
+use anyhow::Context as _;
+use super::engine::Engine;
 use clap::{ArgMatches, Command};
 use std::time::SystemTime;
 
@@ -61,6 +65,25 @@ pub fn options(args: &ArgMatches) -> Result<LogsOptions, Error> {
     })
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args)?)
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args)?;
+    let engine = Engine::open(context)?;
+    let container = store::find(&engine.paths, &options.container)?;
+    let query = LogQuery {
+        follow: options.follow,
+        tail: options.tail,
+        since: options.since.map(Into::into),
+        until: options.until.map(Into::into),
+        timestamps: options.timestamps,
+    };
+    let mut ended = || {
+        !store::load(&engine.paths, &container.record.id)
+            .is_ok_and(|found| found.is_some_and(|container| container.status.is_running()))
+    };
+    let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+    match logs::print(lifecycle::log_dir(&container), &query, &mut out, &mut err, &mut ended) {
+        // Whoever read our output has gone.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
+        other => other.map(|()| 0).context("cannot read the container's log"),
+    }
 }

@@ -17,6 +17,7 @@ mod container_view;
 mod dispatch;
 mod engine;
 mod error;
+mod stores;
 pub mod parse;
 
 pub mod create_flags;

@@ -5,7 +5,7 @@ use super::{Action, Context, Entry, Error, parse};
 use crate::container::record::{MountKind, Status};
 use crate::container::store;
 use crate::output;
-use super::{container_view, rows};
+use super::{container_view, rows, stores};
 use super::engine::Engine;
 use std::time::SystemTime;
 use clap::{ArgMatches, Command};
@@ -109,7 +109,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let size = |c: &store::Container| {
         options.size.then(|| {
             let own = crate::state::tree_size(&c.places.data.join("upper"));
-            (own, own + super::images::layers_size(&engine, &c.record.layers))
+            (own, own + stores::layers_size(&engine, &c.record.layers))
         })
     };
     let lines: Vec<_> =

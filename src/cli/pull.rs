@@ -3,6 +3,12 @@
 use super::args::{Given, operands, option};
 use super::image_options::ImageOptions;
 use super::{Action, Context, Entry, Error, parse};
+use crate::image::Image;
+use crate::output;
+use crate::registry::Credentials;
+use super::engine::Engine;
+use super::image_options::PullPolicy;
+use super::stores::{self, Stores};
 use clap::{ArgMatches, Command};
 use std::path::PathBuf;
 
@@ -63,6 +69,37 @@ pub fn options(args: &ArgMatches) -> Result<PullOptions, Error> {
     })
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args)?)
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args)?;
+    let engine = Engine::open(context)?;
+    let stores = Stores::enter(&engine)?;
+    let mut worst = 0;
+    for what in &options.images {
+        match get(&engine, &stores, what, &options) {
+            Ok(image) => output::print(&format!("{}\n", image.id.hex()))?,
+            Err(error) => worst = super::report(&error),
+        }
+    }
+    Ok(worst)
+}
+
+fn get(engine: &Engine, stores: &Stores, what: &str, options: &PullOptions) -> anyhow::Result<Image> {
+    let here = || stores.images.resolve(what);
+    match options.image.policy {
+        Some(PullPolicy::Never) => return Ok(here()?),
+        Some(PullPolicy::Missing) => {
+            if let Ok(image) = here() {
+                return Ok(image);
+            }
+        }
+        _ => {}
+    }
+    let mut request = stores::request(what, &options.image)?;
+    request.options.credentials =
+        options.creds.clone().map(|(user, password)| Credentials::Password { user, password });
+    request.options.cert_dir.clone_from(&options.cert_dir);
+    match stores::pull(stores, engine, &request, options.image.quiet) {
+        Err(error) if options.image.policy == Some(PullPolicy::Newer) => here().or(Err(error)),
+        other => other,
+    }
 }

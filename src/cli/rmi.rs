@@ -4,6 +4,12 @@ use super::args::{operands, switch};
 use super::selection::{Selection, all};
 use super::{Action, Context, Entry, Error};
 use crate::cli::args::Given;
+use crate::container::lifecycle;
+use crate::container::store::Container;
+use crate::image::Listed;
+use crate::output;
+use super::engine::Engine;
+use super::stores::{self, Stores};
 use clap::{ArgMatches, Command};
 
 /// `coracle rmi`.
@@ -38,6 +44,60 @@ pub fn options(args: &ArgMatches) -> Result<RmiOptions, Error> {
     Ok(RmiOptions { images: Selection::of(args)?, force: args.on("force") })
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(options(args)?)
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args)?;
+    let engine = Engine::open(context)?;
+    let stores = Stores::open(&engine);
+    let mut containers = stores::containers(&engine)?;
+    let mut names = options.images.names.clone();
+    if options.images.all {
+        for listed in stores.images.list()? {
+            if let Listed::Image(entry) = listed {
+                names.push(entry.image.id.to_string());
+            }
+        }
+    }
+    let mut worst = 0;
+    for what in &names {
+        match one(&engine, &stores, &mut containers, what, options.force) {
+            Ok(text) => output::print(&text)?,
+            Err(error) => {
+                let missing = matches!(error.downcast_ref(), Some(crate::image::Error::NotFound(_)));
+                if missing && (options.images.ignore_missing || options.force) {
+                    continue;
+                }
+                // docker's and podman's code for an image that is not there.
+                let code = super::report(&error);
+                worst = worst.max(if missing { 1 } else { code });
+            }
+        }
+    }
+    if !names.is_empty() {
+        stores::settle_as_root(&engine);
+    }
+    Ok(worst)
+}
+
+fn one(
+    engine: &Engine,
+    stores: &Stores,
+    containers: &mut Vec<Container>,
+    what: &str,
+    force: bool,
+) -> anyhow::Result<String> {
+    if force && let Ok(image) = stores.images.resolve(what) {
+        // As podman's: the containers that are made from it go too.
+        for container in containers.extract_if(.., |c| c.record.image_id == image.id) {
+            lifecycle::remove(&engine.paths, &engine.identity, &container, true, Some(0), true)?;
+        }
+    }
+    let removed = stores::remove(stores, containers, what, force)?;
+    let mut text = String::new();
+    for name in removed.untagged {
+        text += &format!("Untagged: {}\n", name.familiar());
+    }
+    for digest in removed.deleted.iter().chain(&removed.layers) {
+        text += &format!("Deleted: {digest}\n");
+    }
+    Ok(text)
 }

@@ -2,6 +2,8 @@
 
 use super::args::{Given, operands};
 use super::{Action, Context, Entry};
+use super::engine::Engine;
+use super::stores::Stores;
 use clap::{ArgMatches, Command};
 
 /// `coracle tag`.
@@ -17,6 +19,13 @@ fn define(command: Command) -> Command {
     command.arg(operands("IMAGE", 2..))
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    super::pending(args.operands())
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let engine = Engine::open(context)?;
+    let stores = Stores::open(&engine);
+    let words = args.operands();
+    let Some((source, targets)) = words.split_first() else { return Ok(0) };
+    for target in targets {
+        stores.images.tag(source, &target.parse()?)?;
+    }
+    Ok(0)
 }

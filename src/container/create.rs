@@ -50,8 +50,17 @@ pub struct ImageDefaults {
 impl ImageDefaults {
     /// From an image's configuration.
     pub fn of(image: &Image) -> Self {
-        let _ = image;
-        Self { cmd: vec!["sh".into()], ..Self::default() }
+        let config = &image.config.config;
+        Self {
+            env: config.env.clone(),
+            entrypoint: config.entrypoint.clone().unwrap_or_default(),
+            cmd: config.cmd.clone().unwrap_or_default(),
+            user: config.user.clone(),
+            workdir: config.working_dir.clone(),
+            volumes: config.volumes.iter().cloned().collect(),
+            labels: config.labels.clone(),
+            stop_signal: config.stop_signal.as_deref().and_then(sandbox::signal_number),
+        }
     }
 }
 
@@ -68,7 +77,7 @@ pub struct Created {
 /// Makes a container. Nothing is left of one that cannot be made.
 pub fn create(paths: &Paths, identity: &Identity, request: &CreateRequest, image: &Image) -> Result<Created, Error> {
     let id = ContainerId::random().map_err(Error::io("draw a container id"))?;
-    let mut record = plan(&id, identity, request, image.id, &image.diff_ids, &ImageDefaults::of(image))?;
+    let mut record = plan(&id, identity, request, image.id, image.diff_ids(), &ImageDefaults::of(image))?;
     let places = Places::of(paths, &id);
     let lock = loop {
         state::create_dir_private(&places.run)?;

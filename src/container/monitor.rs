@@ -138,7 +138,8 @@ fn supervise(start: &Start<'_>, client: &mut Option<UnixStream>, map_side: UnixS
 
     let mut log = logs::LogWriter::open(&places.data, &record.log);
     let mut sink = |is_error: bool, bytes: &[u8]| {
-        log.write(if is_error { logs::Stream::Stderr } else { logs::Stream::Stdout }, bytes);
+        // A log that cannot be written (a full disk) must not hurt the container; the log itself notes the gap.
+        let _ = log.write(if is_error { logs::Stream::Stderr } else { logs::Stream::Stdout }, bytes);
     };
     let mut pump = Pump::new(child.pidfd.as_fd(), streams, Some(listener), &mut sink)
         .map_err(Error::io("run the session"))?;

@@ -19,6 +19,11 @@ pub fn known<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a dyn Diagnose> {
     first_of!(
         error,
         crate::container::Error,
+        crate::image::Error,
+        crate::registry::Error,
+        crate::layers::Error,
+        crate::union::Error,
+        crate::output::template::Error,
         crate::sandbox::Error,
         crate::userns::Error,
         crate::state::Error,

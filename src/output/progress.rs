@@ -3,7 +3,7 @@
 
 use super::human;
 use crate::digest::Digest;
-use crate::image::progress::{Event, Progress};
+use crate::image::{Event, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};

@@ -30,6 +30,7 @@ pub mod masks;
 mod mounts;
 mod plan;
 pub mod seccomp;
+mod signals;
 mod spec;
 pub mod users;
 
@@ -38,6 +39,7 @@ pub use error::Error;
 pub use init::{Hooks, Stdio, spawn};
 pub use join::{JoinRequest, join};
 pub use launch::{INIT_NAME, init_main};
+pub use signals::signal_number;
 pub use plan::{Step, plan};
 pub use spec::{
     Mount, MountAttributes, Network, Process, Propagation, Rlimit, SeccompProfile, Source, Spec,

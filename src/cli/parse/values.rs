@@ -2,6 +2,7 @@
 
 use super::{Invalid, nearest};
 use crate::cli::image_options::PullPolicy;
+use crate::sandbox::signal_number;
 use crate::container::request::{LogDriver, LogOptions, NetworkMode, Rlimit, UsernsMode};
 use std::net::IpAddr;
 
@@ -49,28 +50,14 @@ pub fn bytes(text: &str) -> Result<u64, Invalid> {
 
 /// A signal, by number or by name with or without `SIG`, real-time ones as `RTMIN+3` (signal(7)).
 pub fn signal(text: &str) -> Result<i32, Invalid> {
-    if let Ok(number) = text.parse() {
-        return match number {
-            1..=64 => Ok(number),
-            _ => Err(Invalid::new("signals are numbered from 1 to 64")),
-        };
+    if let Some(number) = signal_number(text) {
+        return Ok(number);
+    }
+    if text.parse::<i64>().is_ok() {
+        return Err(Invalid::new("signals are numbered from 1 to 64"));
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    // 34 to 64: the C library keeps the first two real-time signals of the kernel for itself.
-    let real_time = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
-        (Some(""), _) => Some(34),
-        (_, Some("")) => Some(64),
-        (Some(more), _) => more.strip_prefix('+').and_then(|n| n.parse::<i32>().ok()).map(|n| 34 + n),
-        (_, Some(less)) => less.strip_prefix('-').and_then(|n| n.parse::<i32>().ok()).map(|n| 64 - n),
-        _ => None,
-    };
-    if let Some(number) = real_time.filter(|n| (34..=64).contains(n)) {
-        return Ok(number);
-    }
-    if let Ok(signal) = format!("SIG{name}").parse::<nix::sys::signal::Signal>() {
-        return Ok(signal as i32);
-    }
     let names: Vec<&str> = nix::sys::signal::Signal::iterator().map(|s| &s.as_str()[3..]).collect();
     let wrong = Invalid::new(format!("unknown signal '{text}'"));
     Err(match nearest(name, names.into_iter()) {

@@ -1,0 +1,203 @@
+//! Images for the commands: the local stores, and getting what is not there.
+//!
+//! Whatever unpacks layers needs the ids that own their files, so it runs as root of the user's namespace. `run` itself
+//! must stay outside (its monitor's id map is written from there): it pulls in a child process.
+
+use super::Error;
+use super::engine::Engine;
+use super::image_options::{ImageOptions, PullPolicy};
+use crate::container::create::ownership;
+use crate::container::store::{self, Container, Entry};
+use crate::digest::Digest;
+use crate::image::{self, Image, ImageStore, InUse, Platform, PullRequest, embedded};
+use crate::kernel::process::{self, Side};
+use crate::layers::{Claim, LayerStore};
+use crate::registry::Options;
+use crate::{output, userns};
+use rustix::process::{WaitId, WaitIdOptions};
+use std::os::fd::AsFd;
+
+/// The local stores.
+pub struct Stores {
+    /// Names and configs.
+    pub images: ImageStore,
+    /// Files.
+    pub layers: LayerStore,
+}
+
+impl Stores {
+    /// For looking; nothing is entered or made.
+    pub fn open(engine: &Engine) -> Self {
+        let layers = LayerStore::open(&engine.paths, ownership(&engine.identity));
+        Self { images: ImageStore::open(&engine.paths), layers }
+    }
+
+    /// For changing: this process becomes root in the user's namespace, for good.
+    pub fn enter(engine: &Engine) -> anyhow::Result<Self> {
+        userns::enter(&engine.paths, &engine.identity)?;
+        Ok(Self::open(engine))
+    }
+
+    /// Whether every layer of an image can be used.
+    fn is_whole(&self, image: &Image) -> bool {
+        image.diff_ids().iter().all(|layer| self.layers.contains(*layer))
+    }
+
+    /// Lays hands on every layer: one that a power cut may have damaged is verified, and dropped if it was.
+    fn repair(&self, image: &Image) -> anyhow::Result<bool> {
+        let mut whole = true;
+        for layer in image.diff_ids() {
+            whole &= matches!(self.layers.claim(*layer)?, Claim::Present);
+        }
+        Ok(whole)
+    }
+}
+
+/// The image for a container: the local one, or the registry's, as the pull policy says.
+pub fn obtain(engine: &Engine, what: &str, options: &ImageOptions) -> anyhow::Result<Image> {
+    let stores = Stores::open(engine);
+    let platform = parsed_platform(options)?;
+    let found = match stores.images.resolve(what) {
+        Ok(image) => Some(image).filter(|image| platform.as_ref().is_none_or(|p| p.accepts(&image.platform()))),
+        Err(image::Error::NotFound(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let policy = options.policy.unwrap_or_default();
+    if embedded::is_name(what) && policy != PullPolicy::Always {
+        in_child(engine, |stores| {
+            embedded::find(what, stores.images.resolve(what).ok(), &stores.images, &stores.layers)?;
+            Ok(())
+        })
+        .map(drop)?;
+        return Ok(stores.images.resolve(what)?);
+    }
+    match (&found, policy) {
+        (Some(image), PullPolicy::Missing | PullPolicy::Never) if stores.is_whole(image) => {
+            return Ok(image.clone());
+        }
+        (Some(image), PullPolicy::Missing | PullPolicy::Never) => {
+            // After a power cut: what has not reached the disk for sure is checked before it is used.
+            let _ = in_child(engine, |stores| stores.repair(image).map(drop));
+            if stores.is_whole(image) {
+                return Ok(image.clone());
+            }
+        }
+        _ => {}
+    }
+    if policy == PullPolicy::Never {
+        return Err(image::Error::NotFound(what.to_owned()).into());
+    }
+    let pulled = in_child(engine, |stores| {
+        pull(stores, engine, &request(what, options)?, options.quiet)?;
+        Ok(())
+    });
+    match (pulled, found) {
+        (Err(_), Some(image)) if policy == PullPolicy::Newer => Ok(image),
+        (Err(error), _) => Err(error),
+        (Ok(()), _) => Ok(stores.images.resolve(what)?),
+    }
+}
+
+fn parsed_platform(options: &ImageOptions) -> Result<Option<Platform>, image::Error> {
+    Ok(options.platform.as_deref().map(str::parse::<Platform>).transpose()?)
+}
+
+/// What to ask a registry for.
+pub fn request(what: &str, options: &ImageOptions) -> anyhow::Result<PullRequest> {
+    let mut request = PullRequest::new(what);
+    request.platform = parsed_platform(options)?;
+    request.options = Options {
+        auth_file: options.authfile.clone(),
+        tls_verify: options.tls_verify,
+        ..Options::default()
+    };
+    Ok(request)
+}
+
+/// Pulls, showing progress. The layers are made durable by a process that nobody waits for.
+pub fn pull(stores: &Stores, engine: &Engine, request: &PullRequest, quiet: bool) -> anyhow::Result<Image> {
+    let progress = output::progress::progress(quiet);
+    let image = image::pull(&stores.images, &stores.layers, request, &*progress)?;
+    drop(progress);
+    settle(stores, engine);
+    Ok(image)
+}
+
+/// Makes new layers durable and empties the trash, in a process of its own. That there is none to be had is no
+/// reason to fail: what is not durable is verified after a power cut.
+pub fn settle(stores: &Stores, engine: &Engine) {
+    if let Ok(Side::Child) = process::fork() {
+        let _ = rustix::process::setsid();
+        if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
+            for target in 0..=2 {
+                let _ = process::replace_stdio(null.as_fd(), target);
+            }
+        }
+        let _ = process::set_title("coracle: settling layers");
+        let _ = stores.layers.make_durable();
+        let _ = stores.layers.collect();
+        let _ = crate::state::empty_trash(&engine.paths);
+        process::exit_now(0)
+    }
+}
+
+/// [`settle`] by a child that is root in the user's namespace, where there is something to do.
+pub fn settle_as_root(engine: &Engine) {
+    let trash = std::fs::read_dir(engine.paths.trash()).is_ok_and(|mut entries| entries.next().is_some());
+    if trash {
+        // The child reports what is wrong; the trash is emptied by the next command.
+        let _ = in_child(engine, |stores| {
+            settle(stores, engine);
+            Ok(())
+        });
+    }
+}
+
+/// Does it in a child process that is root in the user's namespace. The child reports its own error.
+fn in_child(engine: &Engine, work: impl FnOnce(&Stores) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    match process::fork()? {
+        Side::Child => {
+            let code = match Stores::enter(engine).and_then(|stores| work(&stores)) {
+                Ok(()) => 0,
+                Err(error) => super::report(&error).max(1),
+            };
+            process::exit_now(code)
+        }
+        Side::Parent(child) => {
+            let status = rustix::process::waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)?;
+            match status.and_then(|s| s.exit_status()) {
+                Some(0) => Ok(()),
+                code => Err(Error::Reported(code.and_then(|c| u8::try_from(c).ok()).unwrap_or(125)).into()),
+            }
+        }
+    }
+}
+
+/// The containers that there are, for asking what they use.
+pub fn containers(engine: &Engine) -> anyhow::Result<Vec<Container>> {
+    let whole = |entry| match entry {
+        Entry::Whole(container) => Some(*container),
+        Entry::Broken(..) => None,
+    };
+    Ok(store::list(&engine.paths)?.into_iter().filter_map(whole).collect())
+}
+
+/// Removes an image as `rmi` does, minding the containers that use it. With `force`, stopped ones do not count.
+pub fn remove(stores: &Stores, containers: &[Container], what: &str, force: bool) -> anyhow::Result<image::Removed> {
+    let uses = |image: &Image| {
+        let user = containers
+            .iter()
+            .filter(|c| c.record.image_id == image.id && (!force || c.status.is_running()))
+            .max_by_key(|c| c.status.is_running())?;
+        let doing = if user.status.is_running() { "running" } else { "stopped" };
+        Some(format!("it is used by the {doing} container {} ({})", user.record.name, user.record.id.short()))
+    };
+    let layer = |layer: Digest| containers.iter().any(|c| c.record.layers.contains(&layer));
+    Ok(stores.images.remove(&stores.layers, what, force, &InUse { image: &uses, layer: &layer })?)
+}
+
+/// Bytes of layers.
+pub fn layers_size(engine: &Engine, layers: &[Digest]) -> u64 {
+    let store = Stores::open(engine).layers;
+    layers.iter().map(|layer| store.size(*layer).unwrap_or(0)).sum()
+}
