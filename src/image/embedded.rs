@@ -4,24 +4,31 @@
 //! are too. Every layer has a file `/.layers/NUMBER-NAME` that lists what it brings; the program draws its root
 //! from these.
 
+use super::{Error, Image, ImageStore, NewImage, Platform};
 use crate::digest::Digest;
+use crate::layers::{Claim, LayerStore, Limits};
 use flate2::read::GzDecoder;
 use serde_json::json;
 use std::io::{self, Read};
 
-/// The name under which the image is listed. `localhost` is no registry, so the name never leads to one.
+/// The name under which the image is kept. `localhost` is no registry: the name never leads to one.
 pub const NAME: &str = "localhost/hello:latest";
 
-/// The short name that means this image where no other image has it.
-pub const SHORT_NAME: &str = "hello";
+/// What means the image, where no image of another name answers to it.
+const NAMES: [&str; 4] = ["hello", "hello:latest", "localhost/hello", NAME];
 
 /// The label that tells one build of the image from another.
-pub const BUILD_LABEL: &str = "org.opencontainers.image.revision";
+const BUILD_LABEL: &str = "coracle.hello.build";
 
-/// The value of [`BUILD_LABEL`] in the image of this binary.
-pub const BUILD: &str = env!("CORACLE_HELLO_BUILD");
+/// Its value in the image of this binary.
+const BUILD: &str = env!("CORACLE_HELLO_BUILD");
 
 static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello.gz"));
+
+/// Whether a name means the embedded image, where no other image has it.
+pub fn is_name(what: &str) -> bool {
+    NAMES.contains(&what)
+}
 
 /// An image as it would come from a registry.
 #[derive(Debug)]
@@ -32,25 +39,64 @@ pub struct EmbeddedImage {
     pub layers: Vec<(Digest, Vec<u8>)>,
 }
 
+/// The embedded image, if that is what `what` means, of which the store has `found`. It is installed if it is not
+/// there whole, or as another version of this program had it.
+pub fn find(
+    what: &str,
+    found: Option<Image>,
+    images: &ImageStore,
+    layers: &LayerStore,
+) -> Result<Option<Image>, Error> {
+    if !NAMES.contains(&what) {
+        return Ok(None);
+    }
+    match found {
+        None => install(images, layers).map(Some),
+        Some(image) => match image.config.config.labels.get(BUILD_LABEL) {
+            // Somebody's own image of this name.
+            None => Ok(None),
+            Some(build) if build == BUILD && image.diff_ids().iter().all(|id| layers.contains(*id)) => {
+                Ok(Some(image))
+            }
+            Some(_) => install(images, layers).map(Some),
+        },
+    }
+}
+
+/// Puts the image into the stores, as a pull would.
+pub fn install(images: &ImageStore, layers: &LayerStore) -> Result<Image, Error> {
+    let image = hello()?;
+    let _pin = images.pin()?;
+    for (diff_id, tar) in &image.layers {
+        if let Claim::Build(staging) = layers.claim(*diff_id)? {
+            staging.unpack(&tar[..], &Limits::default())?;
+        }
+    }
+    images.add(&NewImage {
+        config: &image.config_json,
+        manifest: None,
+        index: None,
+        names: &[NAME.parse()?],
+    })
+}
+
 /// Makes the image.
-pub fn hello() -> io::Result<EmbeddedImage> {
+pub fn hello() -> Result<EmbeddedImage, Error> {
+    let broken = |source| Error::Archive { input: "the embedded image".into(), source };
     let mut program = Vec::new();
-    GzDecoder::new(PROGRAM).read_to_end(&mut program)?;
-    let made = LAYERS.iter().map(|layer| layer.tar(&program)).collect::<io::Result<Vec<_>>>()?;
-    let layers: Vec<_> = made.into_iter().map(|tar| (Digest::of(&tar), tar)).collect();
+    GzDecoder::new(PROGRAM).read_to_end(&mut program).map_err(broken)?;
+    let made = LAYERS.iter().map(|layer| layer.tar(&program)).collect::<io::Result<Vec<_>>>();
+    let layers: Vec<_> = made.map_err(broken)?.into_iter().map(|tar| (Digest::of(&tar), tar)).collect();
+    let platform = Platform::host();
     let config = json!({
-        "architecture": architecture(),
-        "os": "linux",
+        "architecture": platform.architecture,
+        "os": platform.os,
         "created": CREATED,
         "config": {
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             "Entrypoint": ["/bin/hello"],
             "WorkingDir": "/",
-            "Labels": {
-                "org.opencontainers.image.title": "hello",
-                "org.opencontainers.image.version": env!("CARGO_PKG_VERSION"),
-                BUILD_LABEL: BUILD,
-            },
+            "Labels": { BUILD_LABEL: BUILD },
         },
         "rootfs": { "type": "layers", "diff_ids": layers.iter().map(|(id, _)| id).collect::<Vec<_>>() },
         "history": LAYERS.iter().map(|layer| json!({
@@ -58,23 +104,11 @@ pub fn hello() -> io::Result<EmbeddedImage> {
             "created_by": format!("coracle: layer {}", layer.name),
         })).collect::<Vec<_>>(),
     });
-    Ok(EmbeddedImage { config_json: serde_json::to_vec(&config)?, layers })
+    Ok(EmbeddedImage { config_json: config.to_string().into_bytes(), layers })
 }
 
 /// The same in each build: a time would change the image without a change in it.
 const CREATED: &str = "1970-01-01T00:00:00Z";
-
-/// Go's name of the architecture, which the OCI image spec asks for.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "x86" => "386",
-        "aarch64" => "arm64",
-        "loongarch64" => "loong64",
-        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
-        other => other,
-    }
-}
 
 enum Entry {
     Folder { mode: u32 },
@@ -165,6 +199,8 @@ fn append(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layers::Ownership;
+    use crate::state::Paths;
 
     #[test]
     fn the_image_is_the_same_each_time() {
@@ -192,5 +228,44 @@ mod tests {
         let mut entries = tar.entries().unwrap().map(|e| e.unwrap());
         let list = entries.find(|e| e.path_bytes().as_ref() == b".layers/3-message").unwrap();
         assert_eq!(io::read_to_string(list).unwrap(), "/etc/motd\n");
+    }
+
+    fn stores(dir: &std::path::Path) -> (ImageStore, LayerStore) {
+        let paths = Paths::discover(Some(&dir.join("data")), Some(&dir.join("run"))).unwrap();
+        paths.prepare().unwrap();
+        (ImageStore::open(&paths), LayerStore::open(&paths, Ownership::SingleId))
+    }
+
+    #[test]
+    fn hello_is_installed_once_and_found_by_its_short_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (images, layers) = stores(dir.path());
+        let first = find("hello", None, &images, &layers).unwrap().unwrap();
+        assert!(layers.fs_dir(first.diff_ids()[1]).join("bin/hello").is_file());
+        let again = images.resolve("hello").unwrap();
+        assert_eq!(again.name, Some(NAME.parse().unwrap()));
+        let again = find("hello:latest", Some(again), &images, &layers).unwrap().unwrap();
+        assert_eq!(again.id, first.id);
+    }
+
+    #[test]
+    fn what_is_missing_of_it_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (images, layers) = stores(dir.path());
+        let image = install(&images, &layers).unwrap();
+        let layer = image.diff_ids()[0];
+        layers.remove(layer).unwrap();
+        find(NAME, Some(image), &images, &layers).unwrap();
+        assert!(layers.contains(layer));
+    }
+
+    #[test]
+    fn other_images_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (images, layers) = stores(dir.path());
+        assert!(find("debian", None, &images, &layers).unwrap().is_none());
+        let mut own = install(&images, &layers).unwrap();
+        own.config.config.labels.clear();
+        assert!(find("hello", Some(own), &images, &layers).unwrap().is_none());
     }
 }

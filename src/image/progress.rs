@@ -1,62 +1,69 @@
-//! What happens during a pull or a load, told to whoever wants to show it.
+//! What a transfer tells whoever shows it.
 
 use crate::digest::Digest;
 
-/// Something that happened.
-#[derive(Clone, Copy, Debug)]
+/// Is told what happens, from several threads.
+pub trait Progress: Send + Sync {
+    /// Something happened.
+    fn on(&self, event: Event<'_>);
+}
+
+/// One thing that happened. Layers go by the digest of their blob, as a registry lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// The name has been resolved to a manifest.
+    /// A name was found to mean this manifest (or index).
     Resolved {
         /// The full name.
         reference: &'a str,
-        /// The manifest's digest.
+        /// What it means.
         digest: Digest,
     },
-    /// A layer is here already.
+    /// A layer is in the store already.
     LayerPresent {
         /// Which.
         digest: Digest,
     },
-    /// A layer's turn has not come yet, or another process is pulling it.
+    /// A layer's turn has not come yet, or another process is fetching it.
     LayerWaiting {
         /// Which.
         digest: Digest,
     },
-    /// A layer's transfer begins.
+    /// A layer is being fetched.
     LayerStart {
         /// Which.
         digest: Digest,
         /// Its compressed size.
         size: u64,
     },
-    /// More of a layer has arrived.
+    /// More of a layer is here.
     LayerBytes {
         /// Which.
         digest: Digest,
-        /// How much more.
+        /// How many more compressed bytes.
         bytes: u64,
     },
-    /// A layer is complete and published.
+    /// A layer is in the store now.
     LayerDone {
         /// Which.
         digest: Digest,
     },
-    /// A transfer failed and begins again.
+    /// The connection broke, and the rest of a layer is asked for anew.
     LayerRetry {
         /// Which.
         digest: Digest,
         /// Why.
         why: &'a str,
     },
-    /// The image's configuration is here.
+    /// The image's config is here; its digest is the image's id.
     Config {
-        /// Its digest.
+        /// Which.
         digest: Digest,
     },
 }
 
-/// Somebody who wants to know. Called from several threads at once.
-pub trait Progress: Send + Sync {
-    /// Something happened.
-    fn on(&self, event: Event<'_>);
+/// Tells nobody.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn on(&self, _: Event<'_>) {}
 }

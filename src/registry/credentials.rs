@@ -107,7 +107,7 @@ fn read(path: &Path) -> Result<Option<AuthFile>, Error> {
 }
 
 /// Asks the helper of this name for the credentials under this key.
-type AskHelper = dyn Fn(&str, &str) -> Result<Option<Credentials>, Error>;
+type AskHelper<'a> = dyn Fn(&str, &str) -> Result<Option<Credentials>, Error> + 'a;
 
 impl AuthFile {
     fn find(
@@ -115,7 +115,7 @@ impl AuthFile {
         path: &Path,
         host: &str,
         repository: &str,
-        ask_helper: &AskHelper,
+        ask_helper: &AskHelper<'_>,
     ) -> Result<Option<Credentials>, Error> {
         let of_host = self.cred_helpers.iter().flatten().find(|(key, _)| normal(key) == host);
         if let Some((key, helper)) = of_host {

@@ -339,3 +339,26 @@ fn tls_is_verified_against_the_registrys_own_ca() {
     strict.tls_verify = Some(true);
     assert!(matches!(manifest(strict, &registry.host), Err(Error::NotFound { .. })));
 }
+
+#[test]
+fn an_expired_token_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = Peer::start(|_, number| {
+        Reply::Answer(answer("200 OK", &[], format!(r#"{{"token": "tok{number}"}}"#).as_bytes()))
+    });
+    let challenge = format!(r#"WWW-Authenticate: Bearer realm="http://{}/token""#, tokens.host);
+    let registry = Peer::start(move |request, number| {
+        let valid = if number < 4 { "Bearer tok0" } else { "Bearer tok1" };
+        Reply::Answer(match (request.path(), request.header("authorization")) {
+            ("/v2/", _) => answer("200 OK", &[], b""),
+            (_, Some(token)) if token == valid => answer("200 OK", &[], b"{}"),
+            _ => answer("401 Unauthorized", &[&challenge], b""),
+        })
+    });
+    let client = Client::new(options(dir.path()));
+    let repository = client.repository(&endpoint(&registry.host), "app:1").unwrap();
+    for _ in 0..4 {
+        repository.manifest("1").unwrap();
+    }
+    assert_eq!(tokens.requests().len(), 2);
+}

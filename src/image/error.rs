@@ -1,0 +1,111 @@
+//! What can go wrong with images.
+
+use super::{ParseReferenceError, Platform};
+use crate::diagnose::Diagnose;
+use crate::{layers, registry, state};
+use std::io;
+
+/// Why an image could not be found, fetched, read or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The layer store.
+    #[error(transparent)]
+    Layers(#[from] layers::Error),
+    /// Our own files.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// No image name.
+    #[error(transparent)]
+    Reference(#[from] ParseReferenceError),
+    /// No platform.
+    #[error("'{0}' is not a platform")]
+    BadPlatform(String),
+    /// Not here.
+    #[error("no such image: {0}")]
+    NotFound(String),
+    /// Could be several.
+    #[error("image name {what} is ambiguous: it could be {}", candidates.join(", "))]
+    Ambiguous {
+        /// As typed.
+        what: String,
+        /// The names or ids that fit.
+        candidates: Vec<String>,
+    },
+    /// Still needed.
+    #[error("unable to remove {what}: {why}")]
+    Conflict {
+        /// As typed.
+        what: String,
+        /// Who needs it.
+        why: String,
+        /// What helps.
+        fix: String,
+    },
+    /// There is none for this platform.
+    #[error("{name} has no image for {wanted}, only for {}", available.join(", "))]
+    Platform {
+        /// Of what.
+        name: String,
+        /// What was asked for, or this machine's.
+        wanted: Platform,
+        /// What there is.
+        available: Vec<String>,
+    },
+    /// Nothing that we can use.
+    #[error("{name} cannot be used: {why}")]
+    Unsupported {
+        /// Which image.
+        name: String,
+        /// What it is instead.
+        why: String,
+    },
+    /// An archive or a folder of images cannot be read.
+    #[error("cannot read images from {input}")]
+    Archive {
+        /// The file, the folder or `standard input`.
+        input: String,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
+    /// A short name was tried in several registries.
+    #[error("cannot pull {name} from any of {} registries: {}", failures.len(), list(failures))]
+    Everywhere {
+        /// As typed.
+        name: String,
+        /// The full names and what went wrong.
+        failures: Vec<(String, Error)>,
+    },
+}
+
+fn list(failures: &[(String, Error)]) -> String {
+    failures.iter().map(|(name, error)| format!("{name}: {error}")).collect::<Vec<_>>().join("; ")
+}
+
+impl Error {
+    pub(super) fn unsupported(name: &str, why: impl Into<String>) -> Self {
+        Self::Unsupported { name: name.to_owned(), why: why.into() }
+    }
+}
+
+impl Diagnose for Error {
+    fn fix(&self) -> Option<String> {
+        match self {
+            Error::Registry(error) => error.fix(),
+            Error::Layers(error) => error.fix(),
+            Error::State(error) => error.fix(),
+            Error::BadPlatform(_) => Some("write os/architecture[/variant], as in linux/arm64".into()),
+            Error::NotFound(what) => Some(format!("see 'coracle images', or fetch it: coracle pull {what}")),
+            Error::Ambiguous { .. } => Some("type more of it".into()),
+            Error::Conflict { fix, .. } => Some(fix.clone()),
+            Error::Platform { available, .. } => available
+                .first()
+                .map(|p| format!("ask for one of these with --platform, as in --platform {p}")),
+            Error::Everywhere { .. } => Some("type the full name, with its registry".into()),
+            Error::Reference(_) | Error::Unsupported { .. } | Error::Archive { .. } => None,
+        }
+    }
+}
