@@ -27,11 +27,24 @@ pub(super) fn copy_tree(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
 /// Gives `to` owner, mode, extended attributes and times of `from`, which is described by `stat`.
 pub(super) fn copy_attributes(from: &OwnedFd, stat: &Stat, to: &OwnedFd) -> io::Result<()> {
     // In this order: a change of owner clears set-id bits and file capabilities, everything changes the times.
-    rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    set_owner(to, stat.st_uid, stat.st_gid)?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
     copy_xattrs(from, to)?;
     rustix::fs::futimens(to, &times(stat))?;
     Ok(())
+}
+
+/// Gives `to` away. An id that the user's namespace does not have (single-id mode) leaves the file to us.
+pub(super) fn set_owner(to: &OwnedFd, uid: u32, gid: u32) -> io::Result<()> {
+    unless_unmapped(rustix::fs::fchown(to, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
+}
+
+/// chown(2) answers EINVAL for an id without a mapping.
+fn unless_unmapped(changed: Result<(), Errno>) -> io::Result<()> {
+    match changed {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
 }
 
 struct Copy {
@@ -127,7 +140,7 @@ fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> io::Resul
 /// For what cannot be opened without side effects. Only names of the new tree are touched.
 fn set_owner_and_times(stat: &Stat, to: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    rustix::fs::chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    unless_unmapped(rustix::fs::chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW))?;
     rustix::fs::utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(())
 }
@@ -180,7 +193,7 @@ fn times(stat: &Stat) -> Timestamps {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::open_data;
+    use super::super::tree::{open_data, tests::can_give_away};
     use super::*;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -212,7 +225,7 @@ mod tests {
         for path in ["sub/big", "abs", "sub/deep", "sub"] {
             rustix::fs::utimensat(&fd, path, &old, AtFlags::SYMLINK_NOFOLLOW).unwrap();
         }
-        if rustix::process::geteuid().is_root() {
+        if can_give_away() {
             for path in ["sub/big", "abs", "fifo", "sub"] {
                 std::os::unix::fs::lchown(from.join(path), Some(12), Some(34)).unwrap();
             }

@@ -29,7 +29,7 @@ mod store;
 mod tree;
 
 pub use record::{NewVolume, Volume, check_name};
-pub use store::{Fill, Listed, Volumes};
+pub use store::{Fill, Listed, Pruned, Volumes};
 pub use tree::{chown_recursive, disk_usage};
 
 use crate::diagnose::Diagnose;

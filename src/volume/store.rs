@@ -1,12 +1,12 @@
 //! The volumes of a user.
 
-use super::copy::{copy_attributes, copy_tree};
+use super::copy::{copy_attributes, copy_tree, set_owner};
 use super::tree::{names, open_data};
 use super::{Error, NewVolume, Volume, check_name};
 use crate::rooted_fs::Root;
 use crate::state::{self, Durability, Lock, Paths, create_dir_private, read_json, remove_file_if_there};
 use crate::timestamp::Timestamp;
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{Mode, OFlags};
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -32,6 +32,15 @@ pub enum Listed {
         /// Why.
         error: Error,
     },
+}
+
+/// What [`Volumes::prune`] did.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// Volumes that are gone.
+    pub removed: Vec<Volume>,
+    /// Volumes that should be, and why they are not.
+    pub failed: Vec<(Volume, Error)>,
 }
 
 /// What a volume is filled with before its first use.
@@ -139,21 +148,22 @@ impl Volumes {
         Ok(remove_file_if_there(&path)?)
     }
 
-    /// Removes the volumes that `wanted` picks and nobody uses. Returns what it removed, or why it could not.
+    /// Removes the volumes that `wanted` picks and nobody uses. One that fails does not stop the others.
     pub fn prune(
         &self,
         wanted: impl Fn(&Volume) -> bool,
         users: impl Fn(&str) -> Result<Vec<String>, Error>,
-    ) -> Result<Vec<(Volume, Result<(), Error>)>, Error> {
-        let mut pruned = Vec::new();
+    ) -> Result<Pruned, Error> {
+        let mut pruned = Pruned::default();
         for listed in self.list()? {
             let Listed::Volume(volume) = listed else { continue };
             if !wanted(&volume) {
                 continue;
             }
             match self.remove(&volume.name, &users) {
+                Ok(()) => pruned.removed.push(volume),
                 Err(Error::InUse { .. } | Error::Missing(_)) => {}
-                done => pruned.push((volume, done)),
+                Err(error) => pruned.failed.push((volume, error)),
             }
         }
         self.remove_leftovers()?;
@@ -201,8 +211,7 @@ impl Volumes {
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 let (uid, gid) = fill.owner;
-                rustix::fs::fchown(&data, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                    .map_err(|e| Error::io("chown", &path)(e.into()))?;
+                set_owner(&data, uid, gid).map_err(Error::io("chown", &path))?;
             }
             Err(e) => return Err(Error::io("open the image's", fill.path)(e)),
         }
