@@ -12,6 +12,9 @@ pub struct Wrong {
 
 type Result<T> = std::result::Result<T, Wrong>;
 
+/// How far `range` counts: `{{range 9999999999}}` would be as good as endless.
+const LONGEST: u64 = 100_000;
+
 enum Flow {
     On,
     Break,
@@ -90,6 +93,9 @@ impl Run<'_> {
                 items.into_iter().map(|(k, v)| (k.into(), v)).collect()
             }
             Value::Null => Vec::new(),
+            Value::Number(count) if count.as_u64().is_some_and(|count| count <= LONGEST) => {
+                (0..count.as_u64().unwrap_or_default()).map(|i| (i.into(), i.into())).collect()
+            }
             other => {
                 let why = format!("range can't iterate over {}", functions::text(&other));
                 return Err(Wrong { span: whole(over), why });

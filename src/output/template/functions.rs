@@ -64,7 +64,17 @@ pub fn call(name: &str, arguments: Vec<Value>) -> Result {
             Value::Null => 0.into(),
             other => return Err(format!("len of type {}", kind(other))),
         },
-        "print" => arguments.iter().map(text).collect::<String>().into(),
+        "print" => {
+            let mut out = String::new();
+            for (at, value) in arguments.iter().enumerate() {
+                // fmt.Print: a space between two operands of which neither is a string.
+                if at > 0 && !value.is_string() && !arguments[at - 1].is_string() {
+                    out.push(' ');
+                }
+                out.push_str(&text(value));
+            }
+            out.into()
+        }
         "println" => {
             let words: Vec<String> = arguments.iter().map(text).collect();
             format!("{}\n", words.join(" ")).into()
@@ -101,7 +111,7 @@ pub fn kind(value: &Value) -> &'static str {
         Value::Null => "nil",
         Value::Bool(_) => "bool",
         Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
+        Value::Number(_) => "int",
         Value::String(_) => "string",
         Value::Array(_) => "[]interface {}",
         Value::Object(_) => "map[string]interface {}",
@@ -125,6 +135,7 @@ pub fn text(value: &Value) -> String {
     match value {
         Value::Null => "<no value>".into(),
         Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => float(number.as_f64().unwrap_or_default()),
         Value::Array(items) => format!("[{}]", items.iter().map(inner).collect::<Vec<_>>().join(" ")),
         Value::Object(map) => {
             let items: Vec<String> =
@@ -132,6 +143,22 @@ pub fn text(value: &Value) -> String {
             format!("map[{}]", items.join(" "))
         }
         other => other.to_string(),
+    }
+}
+
+/// A float as `%v` prints it: an exponent of at least two digits below 1e-4 and from 1e21 on (JSON's numbers are
+/// not told from Go's integers, so not from 1e6 on).
+fn float(number: f64) -> String {
+    let scientific = format!("{number:e}");
+    match scientific
+        .split_once('e')
+        .and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?)))
+    {
+        Some((digits, exponent)) if !(-4..21).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+        }
+        _ => number.to_string(),
     }
 }
 
@@ -232,7 +259,7 @@ fn title(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             let first = !after_letter && c.is_alphabetic();
-            after_letter = c.is_alphanumeric() || c == '_' || c == '\'';
+            after_letter = c.is_alphanumeric() || c == '_';
             if first { c.to_uppercase().collect::<Vec<_>>() } else { vec![c] }
         })
         .collect()
@@ -313,6 +340,11 @@ fn verb_text(verb: char, value: &Value, precision: Option<usize>) -> String {
         ('t', Value::Bool(truth)) => truth.to_string(),
         ('f' | 'e' | 'g', Value::Number(number)) => {
             format!("{:.*}", precision.unwrap_or(6), number.as_f64().unwrap_or_default())
+        }
+        ('c' | 'q', Value::Number(number)) => {
+            let c = number.as_u64().and_then(|n| u32::try_from(n).ok()).and_then(char::from_u32);
+            let c = c.unwrap_or(char::REPLACEMENT_CHARACTER);
+            if verb == 'c' { c.to_string() } else { format!("{c:?}") }
         }
         ('x', Value::String(text)) => text.bytes().map(|b| format!("{b:02x}")).collect(),
         ('x', _) if integer.is_some() => format!("{:x}", integer.unwrap_or_default()),

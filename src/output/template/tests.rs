@@ -57,7 +57,9 @@ fn templates_make_what_go_makes() {
         ),
         ("{{printf \"%d\" .Name}} {{printf \"%s\"}}", "%!d(string=web) %!s(MISSING)"),
         ("{{println \"a\" 1}}", "a 1\n"),
-        ("{{print \"a\" 1}}", "a1"),
+        ("{{print \"a\" 1 2 \"b\"}}", "a1 2b"),
+        ("{{range 3}}{{.}}{{end}} {{1.0}} {{1e21}} {{0.00001}}", "012 1 1e+21 1e-05"),
+        ("{{title \"it's a wORLD\"}} {{printf \"%c%q\" 65 66}}", "It'S A WORLD A'B'"),
         ("a {{- .Name -}} b{{/* nothing */}}c", "awebbc"),
         ("{{`raw\\n`}}{{\"\\t\"}}{{'a'}}", "raw\\n\t97"),
         (
@@ -84,7 +86,8 @@ fn what_does_not_fit_is_said_in_gos_words() {
         ("{{index .Config.Cmd 9}}", "error calling index: index out of range: 9"),
         ("{{lt .Name 1}}", "incompatible types for comparison"),
         ("{{$x}}", "undefined variable"),
-        ("{{range .Count}}{{end}}", "range can't iterate over 3"),
+        ("{{range .Big}}{{end}}", "range can't iterate over 18446744073709551615"),
+        ("{{range .Name}}{{end}}", "range can't iterate over web"),
         ("{{truncate .Name}}", "wrong number of args for truncate: want 2 got 1"),
     ] {
         let error = render(text).unwrap_err();
