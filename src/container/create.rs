@@ -11,9 +11,9 @@ use crate::layers::Ownership;
 use crate::rooted_fs::Root;
 use crate::sandbox::capabilities::{CapSet, granted};
 use crate::sandbox::{self, Network, Process, SeccompProfile, Spec, masks};
-use crate::state::{self, Lock, Paths};
+use crate::state::{self, Durability, Lock, Paths};
 use crate::userns::{IdMap, Identity, Mode};
-use crate::volume;
+use crate::volume::{self, Fill, NewVolume, Volumes};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -92,7 +92,7 @@ pub fn create(paths: &Paths, identity: &Identity, request: &CreateRequest, image
     let made = (|| {
         name(paths, &mut record)?;
         state::create_dir_private(&places.data)?;
-        prepare_mounts(paths, &record)?;
+        let _volumes = prepare_mounts(paths, &record)?;
         save(&places, &record)
     })();
     if let Err(error) = made {
@@ -121,12 +121,15 @@ fn name(paths: &Paths, record: &mut Record) -> Result<(), Error> {
     }
 }
 
-/// Makes the sources that are not there: volumes, and folders named with `-v`.
-fn prepare_mounts(paths: &Paths, record: &Record) -> Result<(), Error> {
+/// Makes the sources that are not there: volumes, and folders named with `-v`. The volumes cannot be removed until the
+/// locks are dropped, which is when the record names them.
+fn prepare_mounts(paths: &Paths, record: &Record) -> Result<Vec<Lock>, Error> {
+    let mut locks = Vec::new();
     for used in &record.mounts {
         match &used.kind {
             MountKind::Volume { name, anonymous } => {
-                volume::ensure(paths, name, *anonymous)?;
+                let new = NewVolume { anonymous: *anonymous, durability: durability(record), ..NewVolume::named(name) };
+                locks.push(Volumes::new(paths).ensure(&new)?.1);
             }
             MountKind::Bind { path } => {
                 fs::create_dir_all(path).or_else(|e| if path.exists() { Ok(()) } else { Err(e) }).map_err(
@@ -136,7 +139,12 @@ fn prepare_mounts(paths: &Paths, record: &Record) -> Result<(), Error> {
             MountKind::Tmpfs { .. } => {}
         }
     }
-    Ok(())
+    Ok(locks)
+}
+
+/// What must survive a power cut of a container: nothing of one that is removed when it ends.
+fn durability(record: &Record) -> Durability {
+    if record.rm { Durability::Process } else { Durability::PowerCut }
 }
 
 /// What a container is: pure but for a look at bind sources that must exist.
@@ -205,7 +213,7 @@ pub fn plan(
         terminal: request.tty,
         init: request.init,
     };
-    let mounts = mounts(id, request, image)?;
+    let mounts = mounts(request, image)?;
     Ok(Record {
         format: FORMAT,
         id: id.clone(),
@@ -296,12 +304,11 @@ fn environment(request: &CreateRequest, image: &ImageDefaults, hostname: &str) -
 }
 
 /// What is mounted: what the user asked for, the image's volumes, and the tmpfs of `--read-only`; parents first.
-fn mounts(id: &ContainerId, request: &CreateRequest, image: &ImageDefaults) -> Result<Vec<MountUse>, Error> {
+fn mounts(request: &CreateRequest, image: &ImageDefaults) -> Result<Vec<MountUse>, Error> {
     let mut list: Vec<MountUse> = Vec::new();
-    let mut serial = 0u32;
-    let mut anonymous = || {
-        serial += 1;
-        MountKind::Volume { name: volume::anonymous_name(id.as_str(), serial), anonymous: true }
+    let anonymous = || {
+        let name = NewVolume::anonymous(Durability::Process)?.name;
+        Ok::<_, Error>(MountKind::Volume { name, anonymous: true })
     };
     for mount in &request.mounts {
         let kind = match &mount.source {
@@ -315,7 +322,7 @@ fn mounts(id: &ContainerId, request: &CreateRequest, image: &ImageDefaults) -> R
                 MountKind::Bind { path: path.clone() }
             }
             MountSource::Volume { name } => MountKind::Volume { name: name.clone(), anonymous: false },
-            MountSource::AnonymousVolume => anonymous(),
+            MountSource::AnonymousVolume => anonymous()?,
             MountSource::Tmpfs { size, mode } => MountKind::Tmpfs { size: *size, mode: mode.unwrap_or(0o1777) },
         };
         let destination = clean(&mount.destination);
@@ -329,7 +336,7 @@ fn mounts(id: &ContainerId, request: &CreateRequest, image: &ImageDefaults) -> R
     }
     for destination in image.volumes.iter().map(|v| clean(v)) {
         if !list.iter().any(|m| m.destination == destination) {
-            list.push(MountUse { kind: anonymous(), destination, options: MountOptions::default() });
+            list.push(MountUse { kind: anonymous()?, destination, options: MountOptions::default() });
         }
     }
     if request.read_only && request.read_only_tmpfs {
@@ -381,20 +388,31 @@ pub(super) fn dress_upper(top: Option<&Path>, upper: &Path, maps: &(IdMap, IdMap
 /// Inside the container, with only the image mounted: fills fresh volumes with what the image has there, and gives
 /// sources marked `U` to the container's user.
 pub(super) fn furnish(paths: &Paths, record: &Record, root: &Root) -> Result<(), Error> {
-    let user = || sandbox::users::exec_user(root, &record.spec.process.user).map_err(|e| bad(&e));
+    if record.mounts.is_empty() {
+        return Ok(());
+    }
+    let user = sandbox::users::exec_user(root, &record.spec.process.user).map_err(|e| bad(&e))?;
+    let volumes = Volumes::new(paths);
     for used in &record.mounts {
         let source = match &used.kind {
             MountKind::Volume { name, .. } => {
-                if !used.options.no_copy {
-                    volume::copy_up(paths, root, &used.destination, name)?;
-                }
-                volume::data_dir(paths, name)
+                let volume = volumes.get(name)?;
+                volumes.fill(
+                    &volume,
+                    &Fill {
+                        root,
+                        path: Path::new(&used.destination),
+                        copy: !used.options.no_copy,
+                        owner: (user.uid, user.gid),
+                        durability: durability(record),
+                    },
+                )?;
+                volume.data()
             }
             MountKind::Bind { path } => path.clone(),
             MountKind::Tmpfs { .. } => continue,
         };
         if used.options.chown {
-            let user = user()?;
             volume::chown_recursive(&source, user.uid, user.gid)?;
         }
     }

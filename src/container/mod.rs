@@ -83,6 +83,9 @@ pub enum Error {
     /// Volumes.
     #[error(transparent)]
     Volume(#[from] crate::volume::Error),
+    /// The files that a container gets from us.
+    #[error(transparent)]
+    Files(#[from] etc_files::Error),
     /// What the monitor reported.
     #[error(transparent)]
     Failure(#[from] session::Failure),
@@ -118,6 +121,7 @@ impl Diagnose for Error {
             Error::Userns(e) => e.fix(),
             Error::Sandbox(e) => e.fix(),
             Error::Volume(e) => e.fix(),
+            Error::Files(e) => e.fix(),
             Error::Failure(e) => e.fix(),
             Error::Io { .. } => None,
         }

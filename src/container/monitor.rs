@@ -11,7 +11,8 @@ use super::request::Propagation;
 use super::record::{Exit, Live, MountKind, ProcessId, Record, Started};
 use super::session::{Client, Ended, Failure, Frame, Pump, Streams, make_streams};
 use super::store::{Places, now, release_name};
-use super::{Error, etc_files, logs, recover};
+use super::etc_files::{self, HostFiles, Hosts};
+use super::{Error, logs, recover};
 use crate::kernel::process::{self, Side};
 use crate::layers::LayerStore;
 use crate::rooted_fs::Root;
@@ -19,7 +20,7 @@ use crate::sandbox::{self, FromInit, Hooks, Mount, MountAttributes, Network, Pro
 use crate::state::{self, Durability, Lock, Paths};
 use crate::union::{Layers, Upper};
 use crate::userns::{self, Identity, Mapper, Mode, Namespace};
-use crate::volume;
+use crate::volume::{self, Volumes};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -219,7 +220,7 @@ fn resolve_mounts(paths: &Paths, record: &Record) -> Vec<Mount> {
         let source = match &used.kind {
             MountKind::Bind { path } => Source::Bind { path: path.clone(), recursive: !options.non_recursive },
             MountKind::Volume { name, .. } => {
-                Source::Bind { path: volume::data_dir(paths, name), recursive: true }
+                Source::Bind { path: paths.volumes().join(name).join("_data"), recursive: true }
             }
             MountKind::Tmpfs { size, mode } => Source::Tmpfs { size: *size, mode: *mode },
         };
@@ -243,10 +244,17 @@ fn resolve_mounts(paths: &Paths, record: &Record) -> Vec<Mount> {
 /// user mounts something there.
 fn write_etc_files(record: &Record, places: &Places) -> Result<Vec<Mount>, Error> {
     let host = record.spec.network == Network::Host;
+    let of_host = HostFiles::read();
+    let hosts = Hosts {
+        host: host.then_some(of_host.hosts.as_str()),
+        add_hosts: &record.add_hosts,
+        names: &[&record.spec.hostname, &record.name],
+        address: None,
+    };
     let files = [
-        ("hosts", etc_files::hosts(&record.spec.hostname, &record.name, &record.add_hosts, host)),
-        ("hostname", format!("{}\n", record.spec.hostname)),
-        ("resolv.conf", etc_files::resolv_conf(&record.dns, host)),
+        ("hosts", hosts.text()?),
+        ("hostname", etc_files::hostname(&record.spec.hostname)?),
+        ("resolv.conf", etc_files::resolv_conf(&of_host, &record.dns, host)?),
     ];
     let mut mounts = Vec::new();
     for (name, text) in files {
@@ -329,7 +337,10 @@ fn conclude(start: &Start<'_>, started: u64, ended: Ended) -> Result<(), Error> 
 pub(super) fn remove(paths: &Paths, record: &Record, places: &Places) -> Result<(), Error> {
     for used in &record.mounts {
         if let MountKind::Volume { name, anonymous: true } = &used.kind {
-            volume::remove_anonymous(paths, name)?;
+            match Volumes::new(paths).remove(name, |_| Ok(Vec::new())) {
+                Err(volume::Error::Missing(_)) => {}
+                other => other?,
+            }
         }
     }
     release_name(paths, &record.name, &record.id)?;

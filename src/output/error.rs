@@ -26,6 +26,7 @@ pub fn known<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a dyn Diagnose> {
         crate::output::template::Error,
         crate::sandbox::Error,
         crate::userns::Error,
+        crate::volume::Error,
         crate::state::Error,
     );
     None
