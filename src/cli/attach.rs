@@ -1,10 +1,10 @@
 //! `coracle attach`.
 
 use super::args::{Given, operands, option, switch};
+use super::engine::{self, Engine};
 use super::{Action, Context, Entry, Error, create_flags};
 use crate::container::session::Interaction;
 use crate::container::{lifecycle, monitor, store};
-use super::engine::{self, Engine};
 use clap::{ArgMatches, Command};
 
 /// `coracle attach`.

@@ -25,7 +25,9 @@ pub fn row(container: &Container, now: SystemTime, no_trunc: bool, size: Option<
             Status::Created => Phase::Created,
             Status::Starting => Phase::Running(now),
             Status::Running { started } => Phase::Running(moment(started)),
-            Status::Exited { code, finished, .. } => Phase::Exited(code, (finished > 0).then(|| moment(finished))),
+            Status::Exited { code, finished, .. } => {
+                Phase::Exited(code, (finished > 0).then(|| moment(finished)))
+            }
         },
         name,
         labels,

@@ -1,12 +1,12 @@
 //! `coracle create`.
 
 use super::create_flags::{self, CreateOptions};
+use super::engine::Engine;
 use super::{Action, Context, Entry, Error};
 use crate::container::create::{Created, create};
 use crate::container::recover;
 use crate::container::request::NetworkMode;
 use crate::output;
-use super::engine::Engine;
 use clap::ArgMatches;
 
 /// `coracle create`.
@@ -27,7 +27,9 @@ pub fn options(args: &ArgMatches) -> Result<CreateOptions, Error> {
 pub(super) fn make(engine: &Engine, options: &CreateOptions) -> anyhow::Result<Created> {
     let image = super::stores::obtain(engine, &options.request.image, &options.image)?;
     if options.request.network == NetworkMode::Default {
-        output::note("networks are not there yet: this container has loopback only (--network host gives it the host's)");
+        output::note(
+            "networks are not there yet: this container has loopback only (--network host gives it the host's)",
+        );
     }
     let created = create(&engine.paths, &engine.identity, &options.request, &image)?;
     if let Some(path) = &options.cidfile {

@@ -75,9 +75,10 @@ impl Engine {
 
 /// What the user called a container: the name typed, or its id where all were meant.
 fn called<'a>(selection: &'a Selection, record: &'a Record) -> &'a str {
-    let typed = selection.names.iter().find(|name| {
-        **name == record.name || record.id.as_str().starts_with(name.as_str())
-    });
+    let typed = selection
+        .names
+        .iter()
+        .find(|name| **name == record.name || record.id.as_str().starts_with(name.as_str()));
     typed.map_or(record.id.as_str(), String::as_str)
 }
 

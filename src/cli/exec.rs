@@ -1,12 +1,12 @@
 //! `coracle exec`.
 
 use super::args::{self, Given, list, option, switch};
+use super::engine::{self, Engine};
 use super::parse::{self, Host};
 use super::{Action, Context, Entry, Error, create_flags};
 use crate::container::request::ExecRequest;
 use crate::container::session::Interaction;
 use crate::container::{exec, store};
-use super::engine::{self, Engine};
 use clap::{ArgMatches, Command};
 
 /// `coracle exec`.

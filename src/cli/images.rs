@@ -1,15 +1,15 @@
 //! `coracle images`.
 
 use super::args::{Given, list, operands, option, switch};
+use super::engine::Engine;
+use super::rows::{self, ImageRow};
+use super::stores::{self, Stores};
 use super::{Action, Context, Entry, Error, ListOptions, parse};
 use crate::container::store::Container;
 use crate::image::{ImageEntry, Listed, Name};
 use crate::output;
-use super::engine::Engine;
-use super::rows::{self, ImageRow};
-use super::stores::{self, Stores};
-use std::time::SystemTime;
 use clap::{ArgMatches, Command};
+use std::time::SystemTime;
 
 /// `coracle images`.
 pub const ENTRY: Entry = Entry {
@@ -76,7 +76,9 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let (mut rows, mut broken) = (Vec::new(), Vec::new());
     for listed in stores.images.list()? {
         match listed {
-            Listed::Image(entry) if accepts(&entry, &options) => rows.extend(lines(&entry, &options, &stores, &containers)),
+            Listed::Image(entry) if accepts(&entry, &options) => {
+                rows.extend(lines(&entry, &options, &stores, &containers))
+            }
             Listed::Image(_) => {}
             Listed::Broken { path, error } => broken.push((path, error)),
         }
@@ -164,9 +166,15 @@ impl OwnedRow {
     }
 }
 
-fn lines(entry: &ImageEntry, options: &ImagesOptions, stores: &Stores, containers: &[Container]) -> Vec<Line> {
+fn lines(
+    entry: &ImageEntry,
+    options: &ImagesOptions,
+    stores: &Stores,
+    containers: &[Container],
+) -> Vec<Line> {
     let image = &entry.image;
-    let created = image.config.created.as_deref().and_then(|text| parse::moment(text, SystemTime::now()).ok());
+    let created =
+        image.config.created.as_deref().and_then(|text| parse::moment(text, SystemTime::now()).ok());
     let row = |name: Option<&Name>| {
         let row = OwnedRow {
             id: image.id.hex(),

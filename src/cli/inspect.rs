@@ -1,13 +1,13 @@
 //! `coracle inspect`, and the same for one kind of thing only.
 
 use super::args::{Given, operands, option, switch};
+use super::engine::Engine;
 use super::{Action, Context, Entry, parse};
+use super::{Error, container_view};
 use crate::container::{lifecycle, store};
 use crate::output::{self, template};
-use super::{Error, container_view};
-use super::engine::Engine;
-use serde_json::Value;
 use clap::{ArgMatches, Command};
+use serde_json::Value;
 
 /// `coracle inspect`.
 pub const ENTRY: Entry = Entry {
@@ -138,7 +138,10 @@ fn show(context: &Context, options: &InspectOptions) -> anyhow::Result<u8> {
         }
         Some(template) => {
             for value in &found {
-                output::print(&format!("{}\n", template::format(Some(template), value)?.trim_end_matches('\n')))?;
+                output::print(&format!(
+                    "{}\n",
+                    template::format(Some(template), value)?.trim_end_matches('\n')
+                ))?;
             }
         }
     }
@@ -150,12 +153,17 @@ fn look_up(engine: &Engine, options: &InspectOptions, name: &str) -> anyhow::Res
     if any || options.kind == Kind::Container {
         match store::find(&engine.paths, name) {
             Ok(container) => {
-                let size = options.size.then(|| crate::state::tree_size(&container.places.data.join("upper")));
+                let size =
+                    options.size.then(|| crate::state::tree_size(&container.places.data.join("upper")));
                 return Ok(container_view::inspect(&container, size));
             }
             Err(error) if any && lifecycle::is_missing(&error) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Error::usage(format!("no such object: {name}"), "'coracle ps -a', 'coracle images' and 'coracle volume ls' list what there is").into())
+    Err(Error::usage(
+        format!("no such object: {name}"),
+        "'coracle ps -a', 'coracle images' and 'coracle volume ls' list what there is",
+    )
+    .into())
 }

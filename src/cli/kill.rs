@@ -1,10 +1,10 @@
 //! `coracle kill`.
 
 use super::args::{Given, operands, option};
+use super::engine::Engine;
 use super::selection::{Selection, all};
 use super::{Action, Context, Entry, Error, parse};
 use crate::container::lifecycle;
-use super::engine::Engine;
 use clap::{ArgMatches, Command};
 use nix::libc::SIGKILL;
 

@@ -1,14 +1,14 @@
 //! `coracle load`.
 
+use super::Error;
 use super::args::{Given, option, switch};
+use super::engine::Engine;
+use super::stores::{self, Stores};
 use super::{Action, Context, Entry};
 use crate::image::{Input, load};
 use crate::output;
-use super::Error;
-use super::engine::Engine;
-use super::stores::{self, Stores};
-use std::io::IsTerminal;
 use clap::{ArgMatches, Command};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 /// `coracle load`.
@@ -47,7 +47,11 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let input = match options.input {
         Some(path) => Input::Path(path),
         None if std::io::stdin().is_terminal() => {
-            return Err(Error::usage("standard input is a terminal, not an archive", "name a file with -i, or redirect one").into());
+            return Err(Error::usage(
+                "standard input is a terminal, not an archive",
+                "name a file with -i, or redirect one",
+            )
+            .into());
         }
         None => Input::Stream(Box::new(std::io::stdin())),
     };

@@ -1,11 +1,11 @@
 //! `coracle logs`.
 
 use super::args::{Given, operands, option, switch};
+use super::engine::Engine;
 use super::{Action, Context, Entry, Error, parse};
 use crate::container::logs::{self, LogQuery};
 use crate::container::{lifecycle, store};
 use anyhow::Context as _;
-use super::engine::Engine;
 use clap::{ArgMatches, Command};
 use std::time::SystemTime;
 

@@ -17,8 +17,8 @@ mod container_view;
 mod dispatch;
 mod engine;
 mod error;
-mod stores;
 pub mod parse;
+mod stores;
 
 pub mod create_flags;
 pub mod image_options;
@@ -30,10 +30,10 @@ pub mod completion;
 pub mod container;
 pub mod create;
 pub mod doctor;
-pub mod info;
 pub mod exec;
 pub mod image;
 pub mod images;
+pub mod info;
 pub mod inspect;
 pub mod kill;
 pub mod load;
@@ -53,8 +53,8 @@ pub mod version;
 pub mod volume;
 pub mod wait;
 
-pub use dispatch::{full, main};
 use dispatch::report;
+pub use dispatch::{full, main};
 pub use error::Error;
 
 use crate::output::listing::Style;

@@ -1,14 +1,14 @@
 //! `coracle ps`.
 
 use super::args::{Given, list, option, switch};
+use super::engine::Engine;
 use super::{Action, Context, Entry, Error, parse};
+use super::{container_view, rows, stores};
 use crate::container::record::{MountKind, Status};
 use crate::container::store;
 use crate::output;
-use super::{container_view, rows, stores};
-use super::engine::Engine;
-use std::time::SystemTime;
 use clap::{ArgMatches, Command};
+use std::time::SystemTime;
 
 /// `coracle ps`.
 pub const ENTRY: Entry = Entry {
@@ -117,7 +117,11 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let listing = if options.size { rows::CONTAINERS_AND_SIZES } else { rows::CONTAINERS };
     output::print(&listing.render(&lines, options.show.style())?)?;
     for (id, error) in broken {
-        output::warn(&format!("container {} cannot be read: {error}; 'coracle rm {}' removes it", id.short(), id.short()));
+        output::warn(&format!(
+            "container {} cannot be read: {error}; 'coracle rm {}' removes it",
+            id.short(),
+            id.short()
+        ));
     }
     Ok(0)
 }
@@ -173,7 +177,9 @@ fn test(key: &str, value: &str, all: &[store::Container], now: SystemTime) -> an
         "name" => Box::new(move |c| c.record.name.contains(&value)),
         "status" => Box::new(move |c| c.status.word() == value),
         "exited" => {
-            let code: i32 = value.parse().map_err(|_| Error::usage(format!("exited={value}: not an exit code"), "give a number"))?;
+            let code: i32 = value
+                .parse()
+                .map_err(|_| Error::usage(format!("exited={value}: not an exit code"), "give a number"))?;
             Box::new(move |c| matches!(c.status, Status::Exited { code: ended, .. } if ended == code))
         }
         "ancestor" => Box::new(move |c| {
@@ -191,7 +197,8 @@ fn test(key: &str, value: &str, all: &[store::Container], now: SystemTime) -> an
             Box::new(move |c| c.record.created > limit)
         }
         "until" => {
-            let limit = parse::moment(&value, now).map_err(|e| Error::usage(format!("until={value}: {}", e.why), "give a time or a span"))?;
+            let limit = parse::moment(&value, now)
+                .map_err(|e| Error::usage(format!("until={value}: {}", e.why), "give a time or a span"))?;
             Box::new(move |c| container_view::moment(c.record.created) < limit)
         }
         "volume" => Box::new(move |c| {

@@ -1,14 +1,14 @@
 //! `coracle pull`.
 
 use super::args::{Given, operands, option};
+use super::engine::Engine;
 use super::image_options::ImageOptions;
+use super::image_options::PullPolicy;
+use super::stores::{self, Stores};
 use super::{Action, Context, Entry, Error, parse};
 use crate::image::Image;
 use crate::output;
 use crate::registry::Credentials;
-use super::engine::Engine;
-use super::image_options::PullPolicy;
-use super::stores::{self, Stores};
 use clap::{ArgMatches, Command};
 use std::path::PathBuf;
 

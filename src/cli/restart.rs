@@ -1,11 +1,11 @@
 //! `coracle restart`.
 
 use super::args::{Given, operands, option, switch};
+use super::engine::{self, Engine};
 use super::selection::{Selection, all};
 use super::{Action, Context, Entry, Error, parse};
 use crate::container::lifecycle;
 use crate::output;
-use super::engine::{self, Engine};
 use clap::{ArgMatches, Command};
 
 /// `coracle restart`.

@@ -1,15 +1,15 @@
 //! `coracle rmi`.
 
 use super::args::{operands, switch};
+use super::engine::Engine;
 use super::selection::{Selection, all};
+use super::stores::{self, Stores};
 use super::{Action, Context, Entry, Error};
 use crate::cli::args::Given;
 use crate::container::lifecycle;
 use crate::container::store::Container;
 use crate::image::Listed;
 use crate::output;
-use super::engine::Engine;
-use super::stores::{self, Stores};
 use clap::{ArgMatches, Command};
 
 /// `coracle rmi`.

@@ -2,11 +2,11 @@
 
 use super::args::{Given, switch};
 use super::create_flags::{self, CreateOptions};
+use super::engine::{self, Engine};
 use super::{Action, Context, Entry, Error};
 use crate::container::monitor;
 use crate::container::session::Interaction;
 use crate::output;
-use super::engine::{self, Engine};
 use clap::{ArgMatches, Command};
 
 /// `coracle run`.
@@ -66,11 +66,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         output::print(&format!("{id}\n"))?;
         return Ok(0);
     }
-    let how = Interaction {
-        stdin: interactive,
-        terminal: tty,
-        detach_keys,
-        proxy_signals: options.sig_proxy,
-    };
+    let how =
+        Interaction { stdin: interactive, terminal: tty, detach_keys, proxy_signals: options.sig_proxy };
     engine::interact(client, &how)
 }

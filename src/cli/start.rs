@@ -1,12 +1,12 @@
 //! `coracle start`.
 
 use super::args::{Given, operands, option, switch};
+use super::engine::{self, Engine};
 use super::{Action, Context, Entry, Error, create_flags};
 use crate::container::lifecycle;
 use crate::container::session::Interaction;
 use crate::container::store;
 use crate::output;
-use super::engine::{self, Engine};
 use clap::{ArgMatches, Command};
 
 /// `coracle start`.

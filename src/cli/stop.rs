@@ -1,10 +1,10 @@
 //! `coracle stop`.
 
 use super::args::{Given, operands, option};
+use super::engine::Engine;
 use super::selection::{Selection, all, ignore};
 use super::{Action, Context, Entry, Error, parse};
 use crate::container::lifecycle;
-use super::engine::Engine;
 use clap::{ArgMatches, Command};
 
 /// `coracle stop`.

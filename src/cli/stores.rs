@@ -58,7 +58,9 @@ pub fn obtain(engine: &Engine, what: &str, options: &ImageOptions) -> anyhow::Re
     let stores = Stores::open(engine);
     let platform = parsed_platform(options)?;
     let found = match stores.images.resolve(what) {
-        Ok(image) => Some(image).filter(|image| platform.as_ref().is_none_or(|p| p.accepts(&image.platform()))),
+        Ok(image) => {
+            Some(image).filter(|image| platform.as_ref().is_none_or(|p| p.accepts(&image.platform())))
+        }
         Err(image::Error::NotFound(_)) => None,
         Err(error) => return Err(error.into()),
     };
@@ -99,18 +101,15 @@ pub fn obtain(engine: &Engine, what: &str, options: &ImageOptions) -> anyhow::Re
 }
 
 fn parsed_platform(options: &ImageOptions) -> Result<Option<Platform>, image::Error> {
-    Ok(options.platform.as_deref().map(str::parse::<Platform>).transpose()?)
+    options.platform.as_deref().map(str::parse::<Platform>).transpose()
 }
 
 /// What to ask a registry for.
 pub fn request(what: &str, options: &ImageOptions) -> anyhow::Result<PullRequest> {
     let mut request = PullRequest::new(what);
     request.platform = parsed_platform(options)?;
-    request.options = Options {
-        auth_file: options.authfile.clone(),
-        tls_verify: options.tls_verify,
-        ..Options::default()
-    };
+    request.options =
+        Options { auth_file: options.authfile.clone(), tls_verify: options.tls_verify, ..Options::default() };
     Ok(request)
 }
 
@@ -183,7 +182,12 @@ pub fn containers(engine: &Engine) -> anyhow::Result<Vec<Container>> {
 }
 
 /// Removes an image as `rmi` does, minding the containers that use it. With `force`, stopped ones do not count.
-pub fn remove(stores: &Stores, containers: &[Container], what: &str, force: bool) -> anyhow::Result<image::Removed> {
+pub fn remove(
+    stores: &Stores,
+    containers: &[Container],
+    what: &str,
+    force: bool,
+) -> anyhow::Result<image::Removed> {
     let uses = |image: &Image| {
         let user = containers
             .iter()

@@ -1,12 +1,12 @@
 //! `coracle unshare`.
 
 use super::args::Given;
+use super::engine::Engine;
 use super::{Action, Context, Entry, Error, args};
 use crate::userns;
 use anyhow::Context as _;
-use std::os::unix::process::CommandExt;
-use super::engine::Engine;
 use clap::{ArgMatches, Command};
+use std::os::unix::process::CommandExt;
 
 /// `coracle unshare`.
 pub const ENTRY: Entry = Entry {

@@ -1,9 +1,9 @@
 //! `coracle untag`.
 
 use super::args::{Given, operands};
-use super::{Action, Context, Entry};
 use super::engine::Engine;
 use super::stores::Stores;
+use super::{Action, Context, Entry};
 use clap::{ArgMatches, Command};
 
 /// `coracle untag`.

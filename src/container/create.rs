@@ -2,7 +2,9 @@
 
 use super::id::ContainerId;
 use super::record::{FORMAT, MountKind, MountUse, Record};
-use super::request::{self, CreateRequest, MountOptions, MountSource, NetworkMode, SeccompChoice, UsernsMode};
+use super::request::{
+    self, CreateRequest, MountOptions, MountSource, NetworkMode, SeccompChoice, UsernsMode,
+};
 use super::store::{Places, now, save, take_name};
 use super::{Error, names};
 use crate::digest::Digest;
@@ -75,7 +77,12 @@ pub struct Created {
 }
 
 /// Makes a container. Nothing is left of one that cannot be made.
-pub fn create(paths: &Paths, identity: &Identity, request: &CreateRequest, image: &Image) -> Result<Created, Error> {
+pub fn create(
+    paths: &Paths,
+    identity: &Identity,
+    request: &CreateRequest,
+    image: &Image,
+) -> Result<Created, Error> {
     let id = ContainerId::random().map_err(Error::io("draw a container id"))?;
     let mut record = plan(&id, identity, request, image.id, image.diff_ids(), &ImageDefaults::of(image))?;
     let places = Places::of(paths, &id);
@@ -128,13 +135,17 @@ fn prepare_mounts(paths: &Paths, record: &Record) -> Result<Vec<Lock>, Error> {
     for used in &record.mounts {
         match &used.kind {
             MountKind::Volume { name, anonymous } => {
-                let new = NewVolume { anonymous: *anonymous, durability: durability(record), ..NewVolume::named(name) };
+                let new = NewVolume {
+                    anonymous: *anonymous,
+                    durability: durability(record),
+                    ..NewVolume::named(name)
+                };
                 locks.push(Volumes::new(paths).ensure(&new)?.1);
             }
             MountKind::Bind { path } => {
-                fs::create_dir_all(path).or_else(|e| if path.exists() { Ok(()) } else { Err(e) }).map_err(
-                    |source| state::Error::Io { action: "create", path: path.clone(), source },
-                )?;
+                fs::create_dir_all(path)
+                    .or_else(|e| if path.exists() { Ok(()) } else { Err(e) })
+                    .map_err(|source| state::Error::Io { action: "create", path: path.clone(), source })?;
             }
             MountKind::Tmpfs { .. } => {}
         }
@@ -192,7 +203,8 @@ pub fn plan(
         (Vec::new(), Vec::new())
     } else {
         let masks = &request.security;
-        let paths = masks::resolve(&masks.mask, &masks.unmask, masks::processor_throttles()).map_err(|e| bad(&e))?;
+        let paths =
+            masks::resolve(&masks.mask, &masks.unmask, masks::processor_throttles()).map_err(|e| bad(&e))?;
         (paths.masked, paths.read_only)
     };
     let process = Process {
@@ -283,7 +295,8 @@ fn capabilities(request: &CreateRequest) -> Result<CapSet, Error> {
 
 /// Later settings of a variable replace earlier ones in place.
 fn environment(request: &CreateRequest, image: &ImageDefaults, hostname: &str) -> Vec<String> {
-    let mut env: Vec<String> = vec![DEFAULT_PATH.into(), "container=coracle".into(), format!("HOSTNAME={hostname}")];
+    let mut env: Vec<String> =
+        vec![DEFAULT_PATH.into(), "container=coracle".into(), format!("HOSTNAME={hostname}")];
     let mut set = |name: &str, entry: String| {
         let is_it = |e: &String| e.split_once('=').is_some_and(|(n, _)| n == name);
         match env.iter_mut().find(|e| is_it(e)) {
@@ -323,7 +336,9 @@ fn mounts(request: &CreateRequest, image: &ImageDefaults) -> Result<Vec<MountUse
             }
             MountSource::Volume { name } => MountKind::Volume { name: name.clone(), anonymous: false },
             MountSource::AnonymousVolume => anonymous()?,
-            MountSource::Tmpfs { size, mode } => MountKind::Tmpfs { size: *size, mode: mode.unwrap_or(0o1777) },
+            MountSource::Tmpfs { size, mode } => {
+                MountKind::Tmpfs { size: *size, mode: mode.unwrap_or(0o1777) }
+            }
         };
         let destination = clean(&mount.destination);
         if list.iter().any(|m| m.destination == destination) {
@@ -332,7 +347,7 @@ fn mounts(request: &CreateRequest, image: &ImageDefaults) -> Result<Vec<MountUse
                 fix: Some("name each destination once".into()),
             });
         }
-        list.push(MountUse { kind, destination, options: mount.options.clone() });
+        list.push(MountUse { kind, destination, options: mount.options });
     }
     for destination in image.volumes.iter().map(|v| clean(v)) {
         if !list.iter().any(|m| m.destination == destination) {
@@ -342,7 +357,8 @@ fn mounts(request: &CreateRequest, image: &ImageDefaults) -> Result<Vec<MountUse
     if request.read_only && request.read_only_tmpfs {
         for destination in ["/run", "/tmp", "/var/tmp"] {
             if !list.iter().any(|m| m.destination == destination) {
-                let kind = MountKind::Tmpfs { size: None, mode: if destination == "/run" { 0o755 } else { 0o1777 } };
+                let kind =
+                    MountKind::Tmpfs { size: None, mode: if destination == "/run" { 0o755 } else { 0o1777 } };
                 let (destination, options) = (destination.to_owned(), MountOptions::default());
                 list.push(MountUse { kind, destination, options });
             }
@@ -424,7 +440,11 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        Identity { uid: 1000, gid: 1000, mode: Mode::Subordinate { uids: IdMap::default(), gids: IdMap::default() } }
+        Identity {
+            uid: 1000,
+            gid: 1000,
+            mode: Mode::Subordinate { uids: IdMap::default(), gids: IdMap::default() },
+        }
     }
 
     fn planned(request: &CreateRequest, image: &ImageDefaults) -> Result<Record, Error> {
@@ -442,8 +462,11 @@ mod tests {
             (Some("e2"), "x", "e2 x"),
             (Some(""), "x", "x"),
         ] {
-            let request =
-                CreateRequest { entrypoint: entrypoint.map(words), command: words(command), ..Default::default() };
+            let request = CreateRequest {
+                entrypoint: entrypoint.map(words),
+                command: words(command),
+                ..Default::default()
+            };
             assert_eq!(planned(&request, &image).unwrap().spec.process.args, words(expected));
         }
         let request = CreateRequest { entrypoint: Some(vec![]), ..Default::default() };
@@ -481,7 +504,8 @@ mod tests {
             read_only_tmpfs: true,
             ..Default::default()
         };
-        let record = planned(&request, &ImageDefaults { volumes: vec!["/a/".into()], ..Default::default() }).unwrap();
+        let record =
+            planned(&request, &ImageDefaults { volumes: vec!["/a/".into()], ..Default::default() }).unwrap();
         let at: Vec<_> = record.mounts.iter().map(|m| m.destination.as_str()).collect();
         assert_eq!(at, ["/a", "/run", "/tmp", "/a/c", "/var/tmp"]);
         request.mounts.push(mount("/a/."));

@@ -2,12 +2,12 @@
 //!
 //! The CLI forks a session, which is the new process's parent and lives as long as it does: the CLI may detach.
 
+use super::Error;
 use super::lifecycle::init_of;
-use super::request::ExecRequest;
 use super::monitor::{await_running, leave_cli};
+use super::request::ExecRequest;
 use super::session::{Client, Failure, Frame, Pump, make_streams};
 use super::store::Container;
-use super::Error;
 use crate::kernel::process::{self, Side};
 use crate::sandbox::capabilities::CapSet;
 use crate::sandbox::{self, JoinRequest, Process, SeccompProfile};
@@ -80,7 +80,8 @@ fn session(
 ) -> Result<(), Error> {
     let process = &plan(container, request);
     leave_cli(&format!("exec {}", container.record.name))?;
-    let (stdio, mut streams) = make_streams(request.interactive, request.tty).map_err(Error::io("make pipes"))?;
+    let (stdio, mut streams) =
+        make_streams(request.interactive, request.tty).map_err(Error::io("make pipes"))?;
     let (child, channel) = sandbox::join(&JoinRequest {
         container: init.as_fd(),
         network: container.record.spec.network,

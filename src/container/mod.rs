@@ -115,7 +115,9 @@ impl Diagnose for Error {
                 Some(format!("remove it ('coracle rm -f {name}') or choose another name"))
             }
             Error::State { fix, .. } => (!fix.is_empty()).then(|| (*fix).to_owned()),
-            Error::Format { .. } => Some("use the version of coracle that made it, or remove it with 'coracle rm'".into()),
+            Error::Format { .. } => {
+                Some("use the version of coracle that made it, or remove it with 'coracle rm'".into())
+            }
             Error::Request { fix, .. } => fix.clone(),
             Error::Disk(e) => e.fix(),
             Error::Userns(e) => e.fix(),

@@ -7,11 +7,11 @@
 //!
 //! The CLI stays outside of the user's namespace, from where the set-uid helpers can write its id map, and waits.
 
-use super::request::Propagation;
+use super::etc_files::{self, HostFiles, Hosts};
 use super::record::{Exit, Live, MountKind, ProcessId, Record, Started};
+use super::request::Propagation;
 use super::session::{Client, Ended, Failure, Frame, Pump, Streams, make_streams};
 use super::store::{Places, now, release_name};
-use super::etc_files::{self, HostFiles, Hosts};
 use super::{Error, logs, recover};
 use crate::kernel::process::{self, Side};
 use crate::layers::LayerStore;
@@ -91,7 +91,8 @@ fn undo(start: &Start<'_>, failure: &Failure) {
         let started: Option<Started> = state::read_json(&places.data.join("state.json")).ok().flatten();
         if let Some(started) = started {
             let code = i32::from(crate::diagnose::Diagnose::exit_code(failure));
-            let exit = Exit { code, finished: now(), started: started.started, error: Some(failure.to_string()) };
+            let exit =
+                Exit { code, finished: now(), started: started.started, error: Some(failure.to_string()) };
             let _ = state::write_json(&places.data.join("exit.json"), &exit, Durability::PowerCut);
         }
         let _ = state::remove_tree(&places.run);
@@ -176,7 +177,9 @@ fn enter_userns(paths: &Paths, identity: &Identity, mut map_side: UnixStream) ->
             map_side.read_to_end(&mut answer).map_err(step)?;
             match serde_json::from_slice::<Failure>(&answer) {
                 Err(_) => Ok(()),
-                Ok(failure) => Err(userns::Error::Helper { helper: "newuidmap", message: failure.to_string() }),
+                Ok(failure) => {
+                    Err(userns::Error::Helper { helper: "newuidmap", message: failure.to_string() })
+                }
             }
         }))
     })?;
@@ -192,15 +195,17 @@ fn maps(identity: &Identity, record: &Record) -> (userns::IdMap, userns::IdMap) 
 }
 
 /// The image's layers, top first, and a writable one that belongs to the container's root.
-fn prepare_layers(paths: &Paths, identity: &Identity, record: &Record, places: &Places) -> Result<Layers, Error> {
+fn prepare_layers(
+    paths: &Paths,
+    identity: &Identity,
+    record: &Record,
+    places: &Places,
+) -> Result<Layers, Error> {
     let ownership = super::create::ownership(identity);
     let store = LayerStore::open(paths, ownership);
     let lower: Vec<_> = record.layers.iter().rev().map(|layer| store.fs_dir(*layer)).collect();
-    let upper = Upper {
-        upper: places.data.join("upper"),
-        work: places.data.join("work"),
-        volatile: record.rm,
-    };
+    let upper =
+        Upper { upper: places.data.join("upper"), work: places.data.join("work"), volatile: record.rm };
     for folder in [&upper.upper, &upper.work] {
         match fs::create_dir(folder) {
             Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -209,7 +214,11 @@ fn prepare_layers(paths: &Paths, identity: &Identity, record: &Record, places: &
             _ => {}
         }
     }
-    super::create::dress_upper(lower.first().map(std::path::PathBuf::as_path), &upper.upper, &maps(identity, record))?;
+    super::create::dress_upper(
+        lower.first().map(std::path::PathBuf::as_path),
+        &upper.upper,
+        &maps(identity, record),
+    )?;
     Ok(Layers { lower, data_only: Vec::new(), upper: Some(upper) })
 }
 
@@ -218,7 +227,9 @@ fn resolve_mounts(paths: &Paths, record: &Record) -> Vec<Mount> {
     let mount = |used: &super::record::MountUse| {
         let options = &used.options;
         let source = match &used.kind {
-            MountKind::Bind { path } => Source::Bind { path: path.clone(), recursive: !options.non_recursive },
+            MountKind::Bind { path } => {
+                Source::Bind { path: path.clone(), recursive: !options.non_recursive }
+            }
             MountKind::Volume { name, .. } => {
                 Source::Bind { path: paths.volumes().join(name).join("_data"), recursive: true }
             }
@@ -263,11 +274,18 @@ fn write_etc_files(record: &Record, places: &Places) -> Result<Vec<Mount>, Error
             continue;
         }
         let path = places.run.join(name);
-        fs::write(&path, text).map_err(|source| state::Error::Io { action: "write", path: path.clone(), source })?;
+        fs::write(&path, text).map_err(|source| state::Error::Io {
+            action: "write",
+            path: path.clone(),
+            source,
+        })?;
         // World-readable inside, whatever the umask was; the folder is private.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        fs::set_permissions(&path, mode)
-            .map_err(|source| state::Error::Io { action: "write", path: path.clone(), source })?;
+        fs::set_permissions(&path, mode).map_err(|source| state::Error::Io {
+            action: "write",
+            path: path.clone(),
+            source,
+        })?;
         let source = Source::Bind { path, recursive: false };
         mounts.push(Mount { source, destination, attributes: MountAttributes::default() });
     }

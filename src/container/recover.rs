@@ -12,11 +12,11 @@
 //!
 //! An init that outlived its monitor (it can have cleared PDEATHSIG by executing a set-id program) is killed first.
 
+use super::Error;
 use super::id::ContainerId;
 use super::monitor;
 use super::record::{Exit, Live, Record, Started};
 use super::store::{Places, ids, now};
-use super::Error;
 use crate::state::{self, Durability, Lock, Paths, read_json};
 use rustix::process::Signal;
 
@@ -72,10 +72,10 @@ fn recover_one(paths: &Paths, id: &ContainerId) -> Result<(), Error> {
 fn kill_leftover(places: &Places) -> Result<(), Error> {
     let live: Option<Live> = read_json(&places.run.join("live.json")).unwrap_or_default();
     let Some(live) = live else { return Ok(()) };
-    if live.boot_id == state::boot_id()? {
-        if let Some(init) = live.init.open() {
-            let _ = rustix::process::pidfd_send_signal(&init, Signal::KILL);
-        }
+    if live.boot_id == state::boot_id()?
+        && let Some(init) = live.init.open()
+    {
+        let _ = rustix::process::pidfd_send_signal(&init, Signal::KILL);
     }
     Ok(())
 }
@@ -84,7 +84,9 @@ fn kill_leftover(places: &Places) -> Result<(), Error> {
 pub fn conclude(places: &Places) -> Result<(), Error> {
     let started: Option<Started> = read_json(&places.data.join("state.json"))?;
     let exit: Option<Exit> = read_json(&places.data.join("exit.json")).unwrap_or_default();
-    let Some(started) = started.filter(|s| exit.is_none_or(|e| e.started != s.started)) else { return Ok(()) };
+    let Some(started) = started.filter(|s| exit.is_none_or(|e| e.started != s.started)) else {
+        return Ok(());
+    };
     let error = Some("its monitor was killed".to_owned());
     let exit = Exit { code: 137, finished: now(), started: started.started, error };
     Ok(state::write_json(&places.data.join("exit.json"), &exit, Durability::PowerCut)?)

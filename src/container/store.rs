@@ -157,7 +157,7 @@ pub fn ids(paths: &Paths) -> Result<Vec<ContainerId>, Error> {
 /// The container that the user means: by name, by id, or by the start of its id.
 pub fn find(paths: &Paths, what: &str) -> Result<Container, Error> {
     let missing = || Error::NotFound(what.to_owned());
-    let by_name = || Some(ContainerId::parse(fs::read_link(paths.names().join(what)).ok()?.to_str()?)?);
+    let by_name = || ContainerId::parse(fs::read_link(paths.names().join(what)).ok()?.to_str()?);
     let id = match ContainerId::parse(what).or_else(|| if is_name(what) { by_name() } else { None }) {
         Some(id) => id,
         None => {

@@ -72,12 +72,7 @@ pub fn install(images: &ImageStore, layers: &LayerStore) -> Result<Image, Error>
             staging.unpack(&tar[..], &Limits::default())?;
         }
     }
-    images.add(&NewImage {
-        config: &image.config_json,
-        manifest: None,
-        index: None,
-        names: &[NAME.parse()?],
-    })
+    images.add(&NewImage { config: &image.config_json, manifest: None, index: None, names: &[NAME.parse()?] })
 }
 
 /// Makes the image.

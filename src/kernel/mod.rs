@@ -8,6 +8,6 @@
 pub mod mount;
 pub mod net;
 pub mod process;
-pub mod socket;
 pub mod seccomp;
+pub mod socket;
 pub mod stub;

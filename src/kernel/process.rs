@@ -162,9 +162,13 @@ pub fn inherited_fd(number: std::os::fd::RawFd) -> io::Result<OwnedFd> {
 /// All signals unblocked, and the default action for those that programs ignore (std does so with SIGPIPE, nohup with
 /// SIGHUP): what is ignored or blocked stays so over an exec.
 pub fn reset_signals() -> io::Result<()> {
+    use libc::{
+        SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
+    };
     use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-    use libc::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
-    for signal in [SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGCHLD, SIGUSR1, SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU] {
+    for signal in
+        [SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGCHLD, SIGUSR1, SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU]
+    {
         // SAFETY: SIG_DFL runs no code of ours.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }

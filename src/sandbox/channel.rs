@@ -112,7 +112,12 @@ mod tests {
         inside.wait_go().unwrap();
         inside.send_pid(7).unwrap();
         assert!(matches!(outside.receive().unwrap(), FromInit::Pid(7)));
-        inside.send_terminal(&rustix::fs::open("/dev/null", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap()).unwrap();
+        inside
+            .send_terminal(
+                &rustix::fs::open("/dev/null", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())
+                    .unwrap(),
+            )
+            .unwrap();
         assert!(matches!(outside.receive().unwrap(), FromInit::Terminal(_)));
         inside.send_error(&Error::NotFound { command: "x".into() }).unwrap();
         assert!(matches!(outside.receive().unwrap(), FromInit::Failed(Error::NotFound { .. })));

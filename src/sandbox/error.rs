@@ -72,18 +72,23 @@ fn plain(e: &io::Error) -> String {
 impl Diagnose for Error {
     fn fix(&self) -> Option<String> {
         match self {
-            Error::NotFound { command } if command.contains('/') => {
-                Some("check the path, and that the interpreter named in its first line is in the image".into())
+            Error::NotFound { command } if command.contains('/') => Some(
+                "check the path, and that the interpreter named in its first line is in the image".into(),
+            ),
+            Error::NotFound { .. } => {
+                Some("check the command's spelling, or give its full path in the image".into())
             }
-            Error::NotFound { .. } => Some("check the command's spelling, or give its full path in the image".into()),
-            Error::NotExecutable { .. } => {
-                Some("check that it is a program for this machine's architecture and has its x bit set".into())
-            }
-            Error::Step { errno, .. } if *errno == nix::libc::ENOSPC => {
-                Some("a disk or a kernel limit is full: free space, or raise the user.max_*_namespaces sysctls".into())
-            }
+            Error::NotExecutable { .. } => Some(
+                "check that it is a program for this machine's architecture and has its x bit set".into(),
+            ),
+            Error::Step { errno, .. } if *errno == nix::libc::ENOSPC => Some(
+                "a disk or a kernel limit is full: free space, or raise the user.max_*_namespaces sysctls"
+                    .into(),
+            ),
             Error::User(_) => Some("use a user of the image's /etc/passwd, or a number".into()),
-            Error::Step { .. } | Error::Vanished => Some("'coracle doctor' checks what containers need".into()),
+            Error::Step { .. } | Error::Vanished => {
+                Some("'coracle doctor' checks what containers need".into())
+            }
         }
     }
 

@@ -98,8 +98,11 @@ fn init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> Error {
             errno: 0,
         })?;
         let mut furnisher = Furnisher::new(union, hooks.place)?;
-        (hooks.furnish)(furnisher.root())
-            .map_err(|why| Error::Step { step: "prepare the volumes".into(), why, errno: 0 })?;
+        (hooks.furnish)(furnisher.root()).map_err(|why| Error::Step {
+            step: "prepare the volumes".into(),
+            why,
+            errno: 0,
+        })?;
         let mut spec = spec.clone();
         spec.mounts.extend(hooks.mounts.iter().cloned());
         for step in plan(&spec) {

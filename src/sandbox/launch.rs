@@ -58,8 +58,9 @@ fn try_launch(entry: &Entry<'_>) -> Result<Infallible, Error> {
     rustix::io::fcntl_setfd(entry.channel, rustix::io::FdFlags::empty())
         .map_err(Error::step("keep the channel open"))?;
 
-    let filter = seccomp::filter(process.seccomp.choice(), process.capabilities)
-        .map_err(|e| Error::Step { step: "compile the seccomp profile".into(), why: e.to_string(), errno: 0 })?;
+    let filter = seccomp::filter(process.seccomp.choice(), process.capabilities).map_err(|e| {
+        Error::Step { step: "compile the seccomp profile".into(), why: e.to_string(), errno: 0 }
+    })?;
     let install = || match &filter {
         Some(filter) => filter.install().map_err(Error::step("install the seccomp filter")),
         None => Ok(()),
@@ -72,7 +73,8 @@ fn try_launch(entry: &Entry<'_>) -> Result<Infallible, Error> {
     }
     set_credentials(entry, &user)?;
     // After the last change of credentials, which clears it. The container dies with its monitor.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(Error::step("bind to the monitor"))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(Error::step("bind to the monitor"))?;
     if process.no_new_privileges {
         install()?;
     }
@@ -81,7 +83,10 @@ fn try_launch(entry: &Entry<'_>) -> Result<Infallible, Error> {
     let path = find(command, &path_variable)?;
     let strings = |list: &[String]| {
         list.iter().map(|s| CString::new(s.as_str())).collect::<Result<Vec<_>, _>>().map_err(|_| {
-            Error::NotExecutable { command: command.to_owned(), why: "an argument contains a NUL byte".into() }
+            Error::NotExecutable {
+                command: command.to_owned(),
+                why: "an argument contains a NUL byte".into(),
+            }
         })
     };
     let (env, path) = (strings(&env)?, strings(&[path])?.remove(0));
@@ -110,7 +115,8 @@ fn set_streams(entry: &Entry<'_>, user: &ExecUser) -> Result<(), Error> {
     for (target, stream) in [(0, stdin), (1, stdout), (2, stderr)] {
         let stream = entry.slave.as_ref().unwrap_or(stream);
         // So that a command that is not root can open /dev/stdout, which is the pipe's inode.
-        let is_pipe = rustix::fs::fstat(stream).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo);
+        let is_pipe =
+            rustix::fs::fstat(stream).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Fifo);
         if is_pipe {
             let _ = rustix::fs::fchown(stream, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
         }
@@ -173,7 +179,8 @@ fn set_credentials(entry: &Entry<'_>, user: &ExecUser) -> Result<(), Error> {
     let process = entry.process;
     let step = |what: &'static str| Error::step(what);
     if !entry.single_id {
-        let groups: Vec<_> = user.additional_gids.iter().map(|gid| nix::unistd::Gid::from_raw(*gid)).collect();
+        let groups: Vec<_> =
+            user.additional_gids.iter().map(|gid| nix::unistd::Gid::from_raw(*gid)).collect();
         nix::unistd::setgroups(&groups).map_err(step("set the groups"))?;
     } else if user.uid != 0 || user.gid != 0 {
         return Err(Error::User(format!(
@@ -248,7 +255,8 @@ pub fn init_main(args: &[std::ffi::OsString]) -> u8 {
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     use nix::unistd::Pid;
     let [number, path, argv0, rest @ ..] = args else { return 125 };
-    let Some(channel) = number.to_str().and_then(|n| n.parse().ok()).and_then(|n| process::inherited_fd(n).ok())
+    let Some(channel) =
+        number.to_str().and_then(|n| n.parse().ok()).and_then(|n| process::inherited_fd(n).ok())
     else {
         return 125;
     };
@@ -275,7 +283,9 @@ pub fn init_main(args: &[std::ffi::OsString]) -> u8 {
         match all.wait() {
             Ok(Signal::SIGCHLD) => loop {
                 match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                    Ok(WaitStatus::Exited(pid, code)) if pid == child => return u8::try_from(code).unwrap_or(255),
+                    Ok(WaitStatus::Exited(pid, code)) if pid == child => {
+                        return u8::try_from(code).unwrap_or(255);
+                    }
                     Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {
                         return 128u8.saturating_add(u8::try_from(signal as i32).unwrap_or(127));
                     }

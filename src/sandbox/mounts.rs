@@ -56,10 +56,15 @@ type Result<T> = std::result::Result<T, Error>;
 impl Furnisher {
     /// Puts the mounted union on `place` (any folder: it is covered in this mount namespace alone).
     pub(super) fn new(union: OwnedFd, place: &Path) -> Result<Self> {
-        let place = rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(Error::step(format!("open {}", place.display())))?;
+        let place =
+            rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(Error::step(format!("open {}", place.display())))?;
         attach(union.as_fd(), place.as_fd()).map_err(Error::step("attach the root"))?;
-        Ok(Self { root: Root::from_fd(union).map_err(Error::step("open the root"))?, empty: None, terminal: None })
+        Ok(Self {
+            root: Root::from_fd(union).map_err(Error::step("open the root"))?,
+            empty: None,
+            terminal: None,
+        })
     }
 
     /// The root, for what is done to it between the steps.
@@ -76,21 +81,23 @@ impl Furnisher {
             Step::Mount(mount) => self.mount(mount),
             Step::Console => self.console(),
             Step::Mask(path) => self.mask(path).map_err(Error::step(format!("mask {path}"))),
-            Step::ReadOnly(path) => self.read_only(path).map_err(Error::step(format!("make {path} read-only"))),
+            Step::ReadOnly(path) => {
+                self.read_only(path).map_err(Error::step(format!("make {path} read-only")))
+            }
             Step::WorkingDirectory(path) => self
                 .root
                 .create_dir_all(path, Mode::from_raw_mode(0o755))
                 .map(drop)
                 .map_err(Error::step(format!("make the working directory {path}"))),
-            Step::ReadOnlyRoot => {
-                mount_setattr(self.root.as_fd(), false, RDONLY, MountAttrFlags::empty(), 0)
-                    .map_err(Error::step("make the root read-only"))
-            }
+            Step::ReadOnlyRoot => mount_setattr(self.root.as_fd(), false, RDONLY, MountAttrFlags::empty(), 0)
+                .map_err(Error::step("make the root read-only")),
             Step::Pivot => self.pivot().map_err(Error::step("change the root")),
             Step::Hostname(name) => {
                 rustix::system::sethostname(name.as_bytes()).map_err(Error::step("set the host name"))
             }
-            Step::Loopback => crate::kernel::net::loopback_up().map_err(Error::step("set the loopback interface up")),
+            Step::Loopback => {
+                crate::kernel::net::loopback_up().map_err(Error::step("set the loopback interface up"))
+            }
         }
     }
 
@@ -106,19 +113,19 @@ impl Furnisher {
         if kind == Kind::Cgroup {
             // No cgroup v2 on this host, or it may not be shown again: then the folder is hidden.
             return match (mounted, self.root.open_path(at)) {
-                (Ok(mount), Ok(target)) => {
-                    attach(mount.as_fd(), target.as_fd()).map_err(Error::step(what))
-                }
+                (Ok(mount), Ok(target)) => attach(mount.as_fd(), target.as_fd()).map_err(Error::step(what)),
                 _ => self.mask(at).map_err(Error::step(what)),
             };
         }
-        let target = self.root.create_dir_all(at, Mode::from_raw_mode(0o755)).map_err(Error::step(what.clone()))?;
+        let target =
+            self.root.create_dir_all(at, Mode::from_raw_mode(0o755)).map_err(Error::step(what.clone()))?;
         attach(mounted.map_err(Error::step(what.clone()))?.as_fd(), target.as_fd()).map_err(Error::step(what))
     }
 
     /// /dev is ours alone from the first mount on, so its inside needs no guarded look-ups.
     fn dev(&mut self, shm_size: u64, all_devices: bool) -> Result<()> {
-        let target = self.root.create_dir_all("/dev", Mode::from_raw_mode(0o755)).map_err(Error::step("make /dev"))?;
+        let target =
+            self.root.create_dir_all("/dev", Mode::from_raw_mode(0o755)).map_err(Error::step("make /dev"))?;
         let options = [("mode", "755".to_owned()), ("size", "64m".to_owned())];
         let dev = new_filesystem("tmpfs", &options, NOSUID | NOEXEC).map_err(Error::step("mount /dev"))?;
         attach(dev.as_fd(), target.as_fd()).map_err(Error::step("mount /dev"))?;
@@ -161,12 +168,12 @@ impl Furnisher {
                 if !standard || host != Path::new("/dev") {
                     let _ = device_from(dev, &entry.path(), name, None);
                 }
-            } else if kind.is_dir() && !["pts", "shm", "mqueue", "fd"].contains(&name) {
-                if rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755)).is_ok() {
-                    if let Ok(below) = open_at(dev, name) {
-                        self.all_devices(below.as_fd(), &entry.path());
-                    }
-                }
+            } else if kind.is_dir()
+                && !["pts", "shm", "mqueue", "fd"].contains(&name)
+                && rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755)).is_ok()
+                && let Ok(below) = open_at(dev, name)
+            {
+                self.all_devices(below.as_fd(), &entry.path());
             }
         }
     }
@@ -193,14 +200,17 @@ impl Furnisher {
                 } else {
                     self.root.create_file(at, Mode::from_raw_mode(0o644))
                 };
-                attach(tree.as_fd(), target.map_err(Error::step(what()))?.as_fd()).map_err(Error::step(what()))
+                attach(tree.as_fd(), target.map_err(Error::step(what()))?.as_fd())
+                    .map_err(Error::step(what()))
             }
             Source::Tmpfs { size, mode } => {
                 let what = || format!("mount a tmpfs on {at}");
-                let target = self.root.create_dir_all(at, Mode::from_raw_mode(0o755)).map_err(Error::step(what()))?;
+                let target =
+                    self.root.create_dir_all(at, Mode::from_raw_mode(0o755)).map_err(Error::step(what()))?;
                 let mut options = vec![("mode", format!("{mode:o}"))];
                 options.extend(size.map(|bytes| ("size", bytes.to_string())));
-                let tmpfs = new_filesystem("tmpfs", &options, MountAttrFlags::empty()).map_err(Error::step(what()))?;
+                let tmpfs = new_filesystem("tmpfs", &options, MountAttrFlags::empty())
+                    .map_err(Error::step(what()))?;
                 set_attributes(&tmpfs, mount.attributes, false).map_err(Error::step(what()))?;
                 attach(tmpfs.as_fd(), target.as_fd()).map_err(Error::step(what()))
             }
@@ -218,7 +228,8 @@ impl Furnisher {
             return Err(Error::step(what)(io::Error::other("it is not the terminal that was made")));
         }
         let tree = clone_tree(pts.as_fd(), "", false).map_err(Error::step(what))?;
-        let target = self.root.create_file("/dev/console", Mode::from_raw_mode(0o600)).map_err(Error::step(what))?;
+        let target =
+            self.root.create_file("/dev/console", Mode::from_raw_mode(0o600)).map_err(Error::step(what))?;
         attach(tree.as_fd(), target.as_fd()).map_err(Error::step(what))?;
         self.terminal = Some(terminal);
         Ok(())
@@ -273,20 +284,26 @@ impl Furnisher {
 pub(super) fn make_terminal(root: &Root) -> io::Result<Terminal> {
     use rustix::pty::OpenptFlags;
     const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
-    let master = root.open("/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+    let master =
+        root.open("/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
     let stat = rustix::fs::fstat(&master)?;
     let on_devpts = u64::try_from(rustix::fs::fstatfs(&master)?.f_type) == Ok(DEVPTS_SUPER_MAGIC);
     if !on_devpts || stat.st_rdev != rustix::fs::makedev(5, 2) {
         return Err(io::Error::other("/dev/pts/ptmx in the container is not a terminal multiplexer"));
     }
     rustix::pty::unlockpt(&master)?;
-    let slave = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    let slave = rustix::pty::ioctl_tiocgptpeer(
+        &master,
+        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+    )?;
     Ok(Terminal { master, slave })
 }
 
 /// A new file system, attached to nothing.
 fn new_filesystem(name: &str, options: &[(&str, String)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     let context = fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // What mount(8) shows first.
+    fsconfig_set_string(context.as_fd(), "source", name)?;
     for (key, value) in options {
         if value.is_empty() {
             fsconfig_set_flag(context.as_fd(), *key)?;
@@ -300,7 +317,8 @@ fn new_filesystem(name: &str, options: &[(&str, String)], attributes: MountAttrF
 
 /// A copy of a mount, attached to nothing.
 fn clone_tree(at: BorrowedFd<'_>, path: impl rustix::path::Arg, recursive: bool) -> io::Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
@@ -356,7 +374,10 @@ fn host_device(host: &Path, number: Option<(u32, u32)>) -> io::Result<OwnedFd> {
     if right {
         Ok(tree)
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidData, format!("the host's {} is not that device", host.display())))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("the host's {} is not that device", host.display()),
+        ))
     }
 }
 

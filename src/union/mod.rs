@@ -113,6 +113,7 @@ impl Parts {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
         let fs = context.as_fd();
         let configured = (|| {
+            fsconfig_set_string(fs, "source", "overlay")?;
             fsconfig_set_flag(fs, "userxattr")?;
             for layer in &self.lower {
                 fsconfig_set_fd(fs, "lowerdir+", layer)?;
@@ -147,6 +148,7 @@ impl Parts {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
         let fs = context.as_fd();
         let configured = (|| {
+            fsconfig_set_string(fs, "source", "overlay")?;
             fsconfig_set_flag(fs, "userxattr")?;
             fsconfig_set_string(fs, "lowerdir", lower.as_str())?;
             if let Some((upper, work, volatile)) = &self.upper {

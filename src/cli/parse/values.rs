@@ -2,8 +2,8 @@
 
 use super::{Invalid, nearest};
 use crate::cli::image_options::PullPolicy;
-use crate::sandbox::signal_number;
 use crate::container::request::{LogDriver, LogOptions, NetworkMode, Rlimit, UsernsMode};
+use crate::sandbox::signal_number;
 use std::net::IpAddr;
 
 /// A truth value as Go's `strconv.ParseBool` takes it.

@@ -168,11 +168,15 @@ impl<'a> Pump<'a> {
             set.push(PollFd::new(fd, flags));
         };
         let terminal_in = self.streams.terminal.then_some(&self.streams.stdout);
-        if let Some(stdin) = terminal_in.unwrap_or(&self.streams.stdin).as_ref().filter(|_| !self.stdin.is_empty()) {
+        if let Some(stdin) =
+            terminal_in.unwrap_or(&self.streams.stdin).as_ref().filter(|_| !self.stdin.is_empty())
+        {
             watch(Source::Stdin, stdin.as_fd(), PollFlags::POLLOUT);
         }
         if !lagging {
-            for (source, stream) in [(Source::Stdout, &self.streams.stdout), (Source::Stderr, &self.streams.stderr)] {
+            for (source, stream) in
+                [(Source::Stdout, &self.streams.stdout), (Source::Stderr, &self.streams.stderr)]
+            {
                 if let Some(stream) = stream {
                     watch(source, stream.as_fd(), PollFlags::POLLIN);
                 }
@@ -192,7 +196,8 @@ impl<'a> Pump<'a> {
             Err(e) => return Err(e.into()),
         }
         let ready = set.iter().map(|fd| fd.any().unwrap_or(true));
-        let mut sources: Vec<_> = sources.into_iter().zip(ready).filter_map(|(s, ready)| ready.then_some(s)).collect();
+        let mut sources: Vec<_> =
+            sources.into_iter().zip(ready).filter_map(|(s, ready)| ready.then_some(s)).collect();
         // The end of the process is looked at last, and clients from the last to the first, since they may go.
         sources.reverse();
         Ok(sources)

@@ -48,7 +48,9 @@ impl Frame {
         match self {
             Frame::Stdin(bytes) => put(b'i', bytes),
             Frame::StdinClosed => put(b'c', &[]),
-            Frame::Resize { rows, columns } => put(b'r', &[rows.to_le_bytes(), columns.to_le_bytes()].concat()),
+            Frame::Resize { rows, columns } => {
+                put(b'r', &[rows.to_le_bytes(), columns.to_le_bytes()].concat())
+            }
             Frame::Signal(number) => put(b's', &number.to_le_bytes()),
             Frame::Started => put(b'S', &[]),
             Frame::Failed(bytes) => put(b'F', bytes),

@@ -243,5 +243,5 @@ fn fields_of(value: &Value, names: &[String], span: Span) -> Result<Value> {
 fn whole(pipe: &Pipe) -> Span {
     let mut operands = pipe.commands.iter().flatten().map(|operand| operand.span);
     let first = operands.next().unwrap_or_default();
-    (first.0, operands.last().unwrap_or(first).1)
+    (first.0, operands.next_back().unwrap_or(first).1)
 }

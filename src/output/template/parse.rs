@@ -21,6 +21,9 @@ pub enum Node {
     Continue,
 }
 
+/// Nodes up to an `else` or `end`, and that with what is left of its words.
+type Block = (Vec<Node>, Option<(Ending, Tokens)>);
+
 /// `$a, $b := first args | second args`.
 #[derive(Clone, Debug)]
 pub struct Pipe {
@@ -274,7 +277,7 @@ struct Parser {
 
 impl Parser {
     /// Nodes up to the end of the text, or to an `end` or `else` and the rest of its tokens.
-    fn nodes(&mut self) -> Result<(Vec<Node>, Option<(Ending, Tokens)>)> {
+    fn nodes(&mut self) -> Result<Block> {
         let mut nodes = Vec::new();
         while let Some(piece) = self.pieces.next() {
             let mut tokens = match piece {
