@@ -18,7 +18,7 @@ use crate::layers::LayerStore;
 use crate::rooted_fs::Root;
 use crate::sandbox::{self, FromInit, Hooks, Mount, MountAttributes, Network, Process, Source};
 use crate::state::{self, Durability, Lock, Paths};
-use crate::union::{Layers, Upper};
+use crate::union::{self, Layers, Upper};
 use crate::userns::{self, Identity, Mapper, Mode, Namespace};
 use crate::volume::{self, Volumes};
 use std::fs;
@@ -119,7 +119,7 @@ fn supervise(start: &Start<'_>, client: &mut Option<UnixStream>, map_side: UnixS
     let (child, channel) = sandbox::spawn(
         &record.spec,
         &Hooks {
-            layers: &layers,
+            root: &|| union::mount(&layers).map_err(|e| in_one_line(&e)),
             place: &places.data,
             mounts,
             maps: maps(identity, record),
@@ -294,13 +294,15 @@ fn write_etc_files(record: &Record, places: &Places) -> Result<Vec<Mount>, Error
 
 /// Inside, when only the image is mounted: fills fresh volumes from it, gives sources to the container's user.
 fn furnish(paths: &Paths, record: &Record, root: &Root) -> Result<(), String> {
-    super::create::furnish(paths, record, root).map_err(|e| {
-        let failure = Failure::of(&e);
-        match std::error::Error::source(&failure) {
-            Some(cause) => format!("{failure}: {cause}"),
-            None => failure.to_string(),
-        }
-    })
+    super::create::furnish(paths, record, root).map_err(|e| in_one_line(&e))
+}
+
+/// An error with its causes, for crossing into another process's error.
+fn in_one_line(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", in_one_line(source)),
+        None => error.to_string(),
+    }
 }
 
 /// The socket for `attach`, named through its folder's descriptor: a path in `sun_path` may have 107 bytes only.

@@ -6,7 +6,6 @@ use super::plan::plan;
 use super::{Channel, Error, Mount, Network, Spec};
 use crate::kernel::process::{self, Child, CloneFlags, Side};
 use crate::rooted_fs::Root;
-use crate::union::{self, Layers};
 use crate::userns::IdMap;
 use rustix::process::DumpableBehavior;
 use rustix::termios::Winsize;
@@ -27,8 +26,8 @@ pub struct Stdio {
 
 /// What differs from start to start of one container.
 pub struct Hooks<'a> {
-    /// Its layers, as they are on this machine.
-    pub layers: &'a Layers,
+    /// Mounts its root, inside, attached to nothing yet.
+    pub root: &'a dyn Fn() -> Result<OwnedFd, String>,
     /// Any folder: the root is mounted over it, in the container's mount namespace alone.
     pub place: &'a Path,
     /// More mounts, after those of the spec.
@@ -89,15 +88,12 @@ fn init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> Error {
         )
         .map_err(Error::step("separate the mount namespace"))?;
         let binary = if spec.process.init { Some(launch::own_binary()?) } else { None };
-        let union = union::mount(hooks.layers).map_err(|e| Error::Step {
-            step: "mount the container's root".into(),
-            why: match std::error::Error::source(&e) {
-                Some(source) => format!("{e}: {source}"),
-                None => e.to_string(),
-            },
-            errno: 0,
-        })?;
-        let mut furnisher = Furnisher::new(union, hooks.place)?;
+        let step = |step: &str| {
+            let step = step.to_owned();
+            move |why| Error::Step { step, why, errno: 0 }
+        };
+        let root = (hooks.root)().map_err(step("mount the container's root"))?;
+        let mut furnisher = Furnisher::new(root, hooks.place)?;
         (hooks.furnish)(furnisher.root()).map_err(|why| Error::Step {
             step: "prepare the volumes".into(),
             why,
