@@ -181,7 +181,7 @@ impl Message {
 
     fn remark(&self) -> String {
         match &self.written {
-            Err(e) => format!("Nothing was written: {}.", attempts::reason(e)),
+            Err(e) => format!("Writing to {MESSAGE} was refused ({}).", attempts::reason(e)),
             Ok(()) if self.layer_is_untouched => format!(
                 "Copy on write, seen: the first '.' of {MESSAGE} was just made a '!'. The kernel copied the file \
                  to the top for that; below, as memory mapped before the write shows, it still is a '.'."
@@ -202,9 +202,13 @@ fn root(page: &mut Page, mounts: &[Mount], message: &Message) {
     if lower.len() != names.len() {
         lower.clear();
     }
-    page.heading(&match kind {
-        "overlay" => format!("Its root, an overlay: a writable layer on {} read-only ones", names.len()),
-        other => format!("Its root, of type {other}, made of {} layers", names.len()),
+    let is_writable = !root.is_some_and(|m| m.options.iter().any(|option| option == "ro"));
+    page.heading(&match (kind, is_writable) {
+        ("overlay", true) => {
+            format!("Its root, an overlay: a writable layer on {} read-only ones", names.len())
+        }
+        ("overlay", false) => format!("Its root, an overlay: {} layers, mounted read-only", names.len()),
+        (other, _) => format!("Its root, of type {other}, made of {} layers", names.len()),
     });
     let contents: Vec<_> = names
         .iter()
@@ -218,9 +222,12 @@ fn root(page: &mut Page, mounts: &[Mount], message: &Message) {
         .collect();
     let changes = match &message.written {
         Ok(()) => format!("{NEW_FILE} (new)  {MESSAGE} (changed)"),
-        Err(_) => "nothing yet".to_owned(),
+        Err(_) => "empty".to_owned(),
     };
-    let mut rows = vec![["writable", changes.as_str(), "this container's"]];
+    let mut rows = Vec::new();
+    if is_writable {
+        rows.push(["writable", changes.as_str(), "this container's"]);
+    }
     rows.extend(contents.iter().map(|(name, content, digest)| [name.as_str(), content, digest]));
     page.stack(&rows);
     page.remark(&message.remark());
