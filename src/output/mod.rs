@@ -11,6 +11,7 @@ pub mod listing;
 pub mod progress;
 pub mod table;
 pub mod template;
+pub mod yaml;
 
 use std::io::{ErrorKind, Write};
 

@@ -28,13 +28,13 @@ pub fn gather(paths: &Paths, identity: &Identity, probe: Probe) -> Facts {
         program: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/coracle".into()),
         sysctls: sysctls(),
         apparmor: apparmor(),
-        selinux: number("/sys/fs/selinux/enforce").map(|n| n == 1),
+        selinux: selinux(),
         subuids: subordinate(&read("/etc/subuid"), uids, &user),
         subgids: subordinate(&read("/etc/subgid"), gids, &user),
-        ids_in_namespace: userns::is_inside().then(|| identity.count()),
+        ids_in_namespace: userns::is_inside().then(|| uids.map_or(1, IdMap::len)),
         helpers: ["newuidmap", "newgidmap"].map(|name| (name, helper(name))),
         no_new_privileges: status.lines().any(|l| l.split_whitespace().eq(["NoNewPrivs:", "1"])),
-        has_seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
+        has_seccomp: has_seccomp(),
         cgroups: cgroups(user.uid),
         session: session(&user),
         run: run_root(paths),
@@ -47,7 +47,8 @@ pub fn gather(paths: &Paths, identity: &Identity, probe: Probe) -> Facts {
     }
 }
 
-fn read(path: impl AsRef<Path>) -> String {
+/// A file's text; none if it cannot be read.
+pub(in crate::cli) fn read(path: impl AsRef<Path>) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
@@ -69,12 +70,14 @@ fn user() -> User {
     User { name, uid, gid, is_local }
 }
 
-fn family(os_release: &str) -> Family {
-    let value = |key: &str| {
-        let line = os_release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        line.unwrap_or_default().trim_matches('"').to_owned()
-    };
-    let names = format!("{} {}", value("ID"), value("ID_LIKE"));
+/// A value of os-release(5), empty if it is not there.
+pub(in crate::cli) fn os_release(text: &str, key: &str) -> String {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    line.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
+}
+
+fn family(text: &str) -> Family {
+    let names = format!("{} {}", os_release(text, "ID"), os_release(text, "ID_LIKE"));
     names
         .split_whitespace()
         .find_map(|name| match name {
@@ -100,12 +103,23 @@ fn sysctls() -> Sysctls {
     }
 }
 
-fn apparmor() -> Option<String> {
+/// The AppArmor profile of this process; `None` without AppArmor.
+pub(in crate::cli) fn apparmor() -> Option<String> {
     if read("/sys/module/apparmor/parameters/enabled").trim() != "Y" {
         return None;
     }
     let label = ["/proc/self/attr/apparmor/current", "/proc/self/attr/current"].map(read);
     label.into_iter().map(|l| l.trim().to_owned()).find(|l| !l.is_empty())
+}
+
+/// Whether SELinux enforces; `None` without SELinux.
+pub(in crate::cli) fn selinux() -> Option<bool> {
+    number("/sys/fs/selinux/enforce").map(|n| n == 1)
+}
+
+/// Whether there is seccomp with filters.
+pub(in crate::cli) fn has_seccomp() -> bool {
+    Path::new("/proc/sys/kernel/seccomp/actions_avail").exists()
 }
 
 /// The lines of /etc/subuid or /etc/subgid, and which ids are the user's: by these lines, or else (`map`) by what
@@ -150,7 +164,8 @@ fn is_of_type(path: impl AsRef<Path>, magic: i128) -> bool {
     rustix::fs::statfs(path.as_ref()).is_ok_and(|s| i128::from(s.f_type) == magic)
 }
 
-fn cgroups(uid: u32) -> Cgroups {
+/// Resource control for this user.
+pub(in crate::cli) fn cgroups(uid: u32) -> Cgroups {
     let top = Path::new("/sys/fs/cgroup");
     let kind = if is_of_type(top, CGROUP2_SUPER_MAGIC) {
         CgroupKind::Unified
@@ -221,7 +236,7 @@ fn try_attributes(dir: &Path) -> io::Result<bool> {
 }
 
 /// The type of the file system that `path` is on: the line of /proc/self/mountinfo with the id of its mount.
-fn file_system_type(path: &Path) -> Option<String> {
+pub(in crate::cli) fn file_system_type(path: &Path) -> Option<String> {
     let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let info = read(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()));
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
