@@ -83,10 +83,10 @@ pub fn hello() -> Result<EmbeddedImage, Error> {
     let made = LAYERS.iter().map(|layer| layer.tar(&program)).collect::<io::Result<Vec<_>>>();
     let layers: Vec<_> = made.map_err(broken)?.into_iter().map(|tar| (Digest::of(&tar), tar)).collect();
     let platform = Platform::host();
+    // No `created`: a time would change the image without a change in it.
     let config = json!({
         "architecture": platform.architecture,
         "os": platform.os,
-        "created": CREATED,
         "config": {
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             "Entrypoint": ["/bin/hello"],
@@ -95,15 +95,11 @@ pub fn hello() -> Result<EmbeddedImage, Error> {
         },
         "rootfs": { "type": "layers", "diff_ids": layers.iter().map(|(id, _)| id).collect::<Vec<_>>() },
         "history": LAYERS.iter().map(|layer| json!({
-            "created": CREATED,
             "created_by": format!("coracle: layer {}", layer.name),
         })).collect::<Vec<_>>(),
     });
     Ok(EmbeddedImage { config_json: config.to_string().into_bytes(), layers })
 }
-
-/// The same in each build: a time would change the image without a change in it.
-const CREATED: &str = "1970-01-01T00:00:00Z";
 
 enum Entry {
     Folder { mode: u32 },
