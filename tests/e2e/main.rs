@@ -1,7 +1,23 @@
 //! End-to-end tests: the real program, run by an ordinary user, with real images.
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
+#[macro_use]
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
+mod concurrency;
+mod counted;
+mod exec;
+mod images;
+mod lifecycle;
+mod logs;
+mod mounts;
+mod process;
+mod recovery;
+mod registries;
 mod run;
+mod single_id;
+mod terminal;
+mod userns;
+mod volumes;

@@ -35,7 +35,6 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// An engine that is ready to run containers, or the test ends here as skipped.
-#[macro_export]
 macro_rules! engine {
     () => {
         match $crate::support::Engine::with_registry() {
@@ -46,7 +45,6 @@ macro_rules! engine {
 }
 
 /// Ends the test as skipped unless the condition holds.
-#[macro_export]
 macro_rules! require {
     ($condition:expr, $why:expr) => {
         if !$condition {
@@ -204,6 +202,14 @@ pub fn run(command: Command) -> Output {
     Running::start(command, b"").wait()
 }
 
+/// Runs a shell script on the host; what it printed.
+#[track_caller]
+pub fn host(script: &str) -> String {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    run(command).ok()
+}
+
 /// Tries until something is so.
 #[track_caller]
 pub fn eventually(what: &str, mut check: impl FnMut() -> bool) {
@@ -229,13 +235,6 @@ impl Engine {
         let program = setting("CORACLE").unwrap_or_else(|| env!("CARGO_BIN_EXE_coracle").to_owned());
         let runtime = setting("XDG_RUNTIME_DIR").unwrap_or_else(|| "/tmp".to_owned());
         let scratch = tempfile::Builder::new().prefix("scratch-").tempdir().unwrap();
-        let registries = scratch.path().join("registries.conf");
-        // coracle takes plain http from loopback as it is; podman has to be told.
-        std::fs::write(
-            &registries,
-            "[[registry]]\nprefix = \"127.0.0.1\"\nlocation = \"127.0.0.1\"\ninsecure = true\n",
-        )
-        .unwrap();
         let mut engine = Self {
             program: program.into(),
             data: tempfile::Builder::new().prefix("data-").tempdir().unwrap(),
@@ -245,24 +244,39 @@ impl Engine {
             variables: Vec::new(),
         };
         if engine.is_podman() {
-            let mut text = String::new();
+            engine.set("CONTAINERS_REGISTRIES_CONF", &engine.file("registries.conf", ""));
             for name in ["CORACLE_TEST_REGISTRY", "CORACLE_TEST_AUTH_REGISTRY"] {
-                if let Some(host) = setting(name) {
-                    writeln!(text, "[[registry]]\nlocation = \"{host}\"\ninsecure = true").unwrap();
-                }
+                setting(name).iter().for_each(|host| engine.trust(host));
             }
-            std::fs::write(&registries, text).unwrap();
-            engine.set("CONTAINERS_REGISTRIES_CONF", registries.to_str().unwrap());
         }
         engine
     }
 
-    /// An engine and a registry to pull from.
+    /// An engine that has the tiny image, and a registry to pull others from.
     pub fn with_registry() -> Result<Self, String> {
         match setting("CORACLE_TEST_REGISTRY") {
-            Some(_) => Ok(Self::new()),
+            Some(_) => {
+                let engine = Self::new();
+                engine.ok(&["pull", "-q", &tiny()]);
+                Ok(engine)
+            }
             None => Err("no registry with test images (CORACLE_TEST_REGISTRY)".into()),
         }
+    }
+
+    /// Plain http from loopback is taken as it is, but podman has to be told.
+    pub fn trust(&self, host: &str) {
+        if self.is_podman() {
+            let path = self.scratch.path().join("registries.conf");
+            let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+            writeln!(file, "[[registry]]\nlocation = \"{host}\"\ninsecure = true").unwrap();
+        }
+    }
+
+    /// Has the registry serve an image that this engine can pull; its reference.
+    pub fn add(&self, registry: &registry::Registry, name: &str, image: &image::Image) -> String {
+        self.trust(registry.address());
+        registry.add(name, image)
     }
 
     /// Whether this is podman, run to see what the tests ask for.

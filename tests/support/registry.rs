@@ -23,11 +23,13 @@ pub struct Response {
     pub body: Vec<u8>,
     /// What Content-Length says, if not the truth.
     pub claimed_length: Option<usize>,
+    /// Keeps the connection open and says nothing more.
+    pub stall: bool,
 }
 
 impl Response {
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), claimed_length: None }
+        Self { status, headers: Vec::new(), body: body.into(), claimed_length: None, stall: false }
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -121,8 +123,13 @@ fn answer(stream: TcpStream, content: &Mutex<Content>) {
             content.log.push(request.clone());
             content.rules.iter().find_map(|rule| rule(&request)).unwrap_or_else(|| content.serve(&request))
         };
-        let truthful = response.claimed_length.is_none();
-        if write_response(reader.get_mut(), &request, response).is_err() || !truthful {
+        let (truthful, stall) = (response.claimed_length.is_none(), response.stall);
+        let written = write_response(reader.get_mut(), &request, response);
+        if stall {
+            // Until the other side has had enough.
+            drop(read_request(&mut reader));
+        }
+        if written.is_err() || !truthful {
             return;
         }
     }

@@ -1,0 +1,129 @@
+//! Single-id mode: no subordinate ids, or no `newuidmap`. Images with many owners still unpack and run.
+//!
+//! `tests/run` runs these a second time as a user who has no subordinate ids.
+
+use crate::support::{Engine, debian, image, setting, tiny};
+
+/// An engine that cannot find the id-map helpers.
+fn without_helpers() -> Result<Engine, String> {
+    if setting("CORACLE_TEST_REGISTRY").is_none() {
+        return Err("no registry with test images (CORACLE_TEST_REGISTRY)".into());
+    }
+    let mut engine = Engine::new();
+    if engine.is_podman() {
+        return Err("podman needs subordinate ids for images with several owners".into());
+    }
+    let bin = engine.folder("no-helpers");
+    for program in ["sh", "rm", "id", "stat", "touch"] {
+        std::os::unix::fs::symlink(format!("/bin/{program}"), format!("{bin}/{program}")).unwrap();
+    }
+    engine.set("PATH", &bin);
+    Ok(engine)
+}
+
+macro_rules! single {
+    () => {
+        match without_helpers() {
+            Ok(engine) => engine,
+            Err(why) => return crate::support::skip(&why),
+        }
+    };
+}
+
+#[test]
+fn it_says_so_once_with_the_command_that_lifts_it() {
+    let engine = single!();
+    let args = ["run", "--rm", "-q", "--network", "none", &tiny(), "true"];
+    let first = engine.run(&args);
+    assert_eq!(first.code, 0, "{first}");
+    assert!(first.stderr.contains("uidmap") || first.stderr.contains("usermod"), "{first}");
+    let second = engine.run(&args);
+    assert!(!second.stderr.contains("uidmap") && !second.stderr.contains("usermod"), "only once: {second}");
+}
+
+#[test]
+fn one_id_is_mapped_and_it_is_the_users() {
+    let engine = single!();
+    let map = engine.ok(&["run", "--rm", "-q", "--network", "none", &tiny(), "cat", "/proc/self/uid_map"]);
+    let words: Vec<&str> = map.split_whitespace().collect();
+    assert_eq!((words.len(), words[0], words[2]), (3, "0", "1"), "{map}");
+}
+
+#[test]
+fn a_debian_with_many_owners_unpacks_and_runs() {
+    let engine = single!();
+    let args = [
+        "run",
+        "--rm",
+        "-q",
+        "--network",
+        "none",
+        &debian(),
+        "bash",
+        "-c",
+        "cat /etc/debian_version /etc/os-release | head -1; id -u",
+    ];
+    assert!(engine.ok(&args).ends_with('0'));
+    let args = ["run", "--rm", "-q", "--network", "none", &image("python:zstd"), "python3", "-c", "print(1)"];
+    assert_eq!(engine.ok(&args), "1");
+}
+
+#[test]
+fn changes_of_owner_report_success() {
+    let engine = single!();
+    let script = "touch /f && chown 33:33 /f && chgrp 10 /f && echo fine";
+    assert_eq!(engine.ok(&["run", "--rm", "-q", "--network", "none", &tiny(), "sh", "-c", script]), "fine");
+}
+
+#[test]
+fn the_daily_commands_work() {
+    let engine = single!();
+    engine.ok(&[
+        "run",
+        "-d",
+        "-q",
+        "--network",
+        "none",
+        "--name",
+        "c",
+        &tiny(),
+        "sh",
+        "-c",
+        "echo hello; sleep 1000",
+    ]);
+    assert_eq!(engine.ok(&["exec", "c", "echo", "in"]), "in");
+    assert_eq!(engine.ok(&["logs", "c"]), "hello");
+    engine.ok(&["stop", "-t", "0", "c"]);
+    engine.ok(&["rm", "c"]);
+    let dir = engine.folder("d");
+    engine.ok(&[
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-v",
+        &format!("{dir}:/mnt"),
+        &tiny(),
+        "touch",
+        "/mnt/f",
+    ]);
+    assert!(std::fs::metadata(format!("{dir}/f")).is_ok());
+    engine.ok(&["rmi", &tiny()]);
+}
+
+#[test]
+fn a_user_that_is_not_mapped_is_refused_with_the_reason() {
+    let engine = single!();
+    engine.ok(&["pull", "-q", &tiny()]);
+    engine
+        .run(&["run", "--rm", "--network", "none", "-u", "alice", &tiny(), "true"])
+        .explains(125, &["alice"]);
+}
+
+#[test]
+fn doctor_names_what_is_missing() {
+    let engine = single!();
+    let output = engine.run(&["doctor"]);
+    let text = format!("{}{}", output.stdout, output.stderr);
+    assert!(text.contains("newuidmap") || text.contains("subuid"), "{output}");
+}
