@@ -99,7 +99,7 @@ fn tag_untag_and_rmi() {
     engine.ok(&["tag", &tiny(), "mine"]);
     assert!(engine.ok(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).contains("localhost/mine:latest"));
     assert_eq!(engine.ok(&["run", "--rm", "--network", "none", "mine", "echo", "short name"]), "short name");
-    engine.ok(&["untag", "mine"]);
+    engine.ok(&["untag", &tiny(), "mine"]);
     assert!(!engine.ok(&["images"]).contains("localhost/mine"));
     engine.ok(&["tag", &tiny(), "a:1"]);
     engine.ok(&["rmi", "a:1"]);

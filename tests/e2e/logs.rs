@@ -28,7 +28,7 @@ fn tail_since_and_timestamps() {
         "for i in 1 2 3 4 5; do echo line $i; done",
     ]);
     assert_eq!(engine.ok(&["logs", "--tail", "2", "l"]), "line 4\nline 5");
-    assert_eq!(engine.ok(&["logs", "-n", "0", "l"]), "");
+    assert_eq!(engine.ok(&["logs", "--tail", "0", "l"]), "");
     assert_eq!(engine.ok(&["logs", "--since", "1h", "l"]).lines().count(), 5);
     assert_eq!(engine.ok(&["logs", "--since", "2099-01-01T00:00:00Z", "l"]), "");
     assert_eq!(engine.ok(&["logs", "--until", "2020-01-01T00:00:00Z", "l"]), "");

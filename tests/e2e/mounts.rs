@@ -14,7 +14,7 @@ fn changes_stay_with_the_container_and_the_image_is_as_it_was() {
     let script = "rm /etc/readme; echo changed > /etc/group; mkdir /new; ls /";
     engine.ok(&["run", "--network", "none", "--name", "w", &tiny(), "sh", "-c", script]);
     assert_eq!(
-        engine.sh(&[], "cat /etc/readme; head -1 /etc/group; ls -d /new 2>/dev/null"),
+        engine.sh(&[], "cat /etc/readme; head -1 /etc/group; test ! -e /new"),
         "not a program\nroot:x:0:"
     );
 }
@@ -186,10 +186,9 @@ fn a_debian_can_be_worked_in() {
     let output = deleted_and_made_again(&engine, &crate::support::debian());
     assert!(output.ends_with("0\n33\n2"), "{output}");
     let image = crate::support::image("python:zstd");
-    let program =
-        "import os, json; print(json.dumps({'files': len(os.listdir('/usr/bin')) > 50, 'pid': os.getpid()}))";
+    let program = "import os, zlib; print(len(os.listdir('/usr/bin')) > 50, os.getpid(), zlib.crc32(b'x'))";
     let output = engine.ok(&["run", "--rm", "-q", "--network", "none", &image, "python3", "-c", program]);
-    assert_eq!(output, r#"{"files": true, "pid": 1}"#);
+    assert_eq!(output, "True 1 2363233923");
 }
 
 #[test]

@@ -31,14 +31,15 @@ fn the_shell_has_a_controlling_terminal_of_the_users_size() {
 #[test]
 fn a_resize_reaches_the_program_inside() {
     let engine = engine!();
-    let mut terminal = shell(&engine, &["--rm"]);
-    terminal.type_in("trap 'echo resized to $(stty size)' WINCH; echo trap is set | tr a-z A-Z\n");
-    terminal.expect("TRAP IS SET");
-    terminal.resize(50, 100);
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    terminal.type_in("\n");
-    terminal.expect("resized to 50 100");
-    terminal.type_in("exit\n");
+    let script = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.1; done";
+    let args = ["run", "-it", "--network", "none", "--name", "r", &tiny(), "sh", "-c", script];
+    let mut terminal = Terminal::start(&engine.command(&args), 40, 132);
+    terminal.expect("ready");
+    for size in [(50, 100), (20, 60)] {
+        terminal.resize(size.0, size.1);
+        terminal.expect(&format!("{} {}", size.0, size.1));
+    }
+    engine.ok(&["kill", "r"]);
     terminal.wait();
 }
 
@@ -64,7 +65,11 @@ fn jobs_can_be_stopped_and_continued() {
     std::thread::sleep(std::time::Duration::from_millis(500));
     terminal.type_in("\x1a");
     terminal.expect("Stopped");
-    terminal.type_in("kill %1; exit 0\n");
+    terminal.type_in("fg\n");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    terminal.type_in("\x03");
+    terminal.expect("# ");
+    terminal.type_in("exit 0\n");
     assert_eq!(terminal.wait(), 0);
 }
 
@@ -74,7 +79,7 @@ fn detach_keys_leave_the_container_running_and_attach_comes_back() {
     let mut terminal = shell(&engine, &["--name", "d"]);
     terminal.type_in("X=remembered\n");
     terminal.expect("# ");
-    terminal.type_in("\x10\x11");
+    terminal.press("\x10\x11");
     assert_eq!(terminal.wait(), 0);
     assert!(terminal.is_cooked());
     assert_eq!(engine.inspect("d", "{{.State.Status}}"), "running");
@@ -91,7 +96,7 @@ fn detach_keys_leave_the_container_running_and_attach_comes_back() {
 fn the_detach_keys_can_be_chosen() {
     let engine = engine!();
     let mut terminal = shell(&engine, &["--name", "k", "--detach-keys", "ctrl-e,q"]);
-    terminal.type_in("\x05q");
+    terminal.press("\x05q");
     assert_eq!(terminal.wait(), 0);
     assert_eq!(engine.inspect("k", "{{.State.Status}}"), "running");
 }

@@ -108,9 +108,24 @@ impl Output {
     /// `Error:`, names these things, and is no backtrace.
     #[track_caller]
     pub fn explains(self, code: i32, words: &[&str]) {
+        assert!(self.code == code, "expected exit code {code}: {self}");
+        self.reports(words);
+    }
+
+    /// The same for a command that refuses to do something, with the exit code of docker (1) or of podman (2, 125,
+    /// 126 for a user that is not there).
+    #[track_caller]
+    pub fn refuses(self, words: &[&str]) {
+        assert!(matches!(self.code, 1 | 2 | 125 | 126), "it did not refuse: {self}");
+        self.reports(words);
+    }
+
+    #[track_caller]
+    fn reports(self, words: &[&str]) {
         let shown = self.to_string();
-        let stderr = self.fails(code);
-        assert_eq!(stderr.matches("Error:").count(), 1, "not one clear error: {shown}");
+        let stderr = self.stderr;
+        let errors = stderr.lines().filter(|line| line.starts_with("Error:")).count();
+        assert_eq!(errors, 1, "not one clear error: {shown}");
         assert!(!stderr.contains("panicked"), "{shown}");
         let lower = stderr.to_lowercase();
         for word in words {

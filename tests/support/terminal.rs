@@ -70,6 +70,14 @@ impl Terminal {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
+    /// Presses keys one after the other, as a hand does: docker and podman see detach keys only so.
+    pub fn press(&mut self, keys: &str) {
+        for key in keys.chars() {
+            self.type_in(&key.to_string());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// Waits until this appears after what was expected before.
     #[track_caller]
     pub fn expect(&mut self, text: &str) {
