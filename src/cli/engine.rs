@@ -7,6 +7,7 @@ use crate::container::record::Record;
 use crate::container::session::{Client, Ending, Interaction};
 use crate::container::store::{self, Container, Entry};
 use crate::container::{self, lifecycle};
+use crate::kernel::process;
 use crate::output;
 use crate::state::Paths;
 use crate::userns::Identity;
@@ -23,6 +24,8 @@ pub struct Engine {
 impl Engine {
     /// For one command.
     pub fn open(context: &Context) -> anyhow::Result<Self> {
+        // Without /proc nothing else works either, and says so better.
+        let _ = process::close_inherited();
         Ok(Self { paths: context.paths()?, identity: Identity::discover()? })
     }
 

@@ -94,6 +94,7 @@ pub fn options(args: &ArgMatches) -> Result<PsOptions, Error> {
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let options = options(args)?;
     let engine = Engine::open(context)?;
+    engine.tidy();
     let now = SystemTime::now();
     let (mut containers, mut broken) = (Vec::new(), Vec::new());
     for entry in store::list(&engine.paths)? {

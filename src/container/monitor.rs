@@ -149,6 +149,10 @@ fn supervise(start: &Start<'_>, client: &mut Option<UnixStream>, map_side: UnixS
         pump.add_client(client).map_err(Error::io("run the session"))?;
     }
     pump.tell(&Frame::Started);
+    // Nobody waits for us now. What cannot be cleaned up stays for the next command.
+    if recover::is_needed(paths).unwrap_or(false) {
+        let _ = recover::recover(paths);
+    }
     let ended = pump.run().map_err(Error::io("run the session"))?;
     conclude(start, started, ended)?;
     pump.finish(&Frame::Exited(ended.exit_code()));

@@ -159,6 +159,19 @@ pub fn inherited_fd(number: std::os::fd::RawFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Closes what the caller of this program left open beyond the standard streams: a monitor would keep it open (a lock, the
+/// end of a pipe that somebody waits on) for as long as its container lives. Everything that this process
+/// opens itself is close-on-exec, so what is not was inherited.
+pub fn close_inherited() -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        if let Some(Ok(fd)) = name.to_str().and_then(|n| n.parse().ok()).map(inherited_fd) {
+            drop(fd);
+        }
+    }
+    Ok(())
+}
+
 /// All signals unblocked, and the default action for those that programs ignore (std does so with SIGPIPE, nohup with
 /// SIGHUP): what is ignored or blocked stays so over an exec.
 pub fn reset_signals() -> io::Result<()> {

@@ -7,6 +7,7 @@ use super::{Channel, Error, Mount, Network, Spec};
 use crate::kernel::process::{self, Child, CloneFlags, Side};
 use crate::rooted_fs::Root;
 use crate::userns::IdMap;
+use rustix::fs::Mode;
 use rustix::process::DumpableBehavior;
 use rustix::termios::Winsize;
 use std::fs;
@@ -131,6 +132,8 @@ fn init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> Error {
 /// root of C.
 pub(super) fn become_root(single_id: bool) -> Result<(), Error> {
     use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    // Podman's default, whatever the user's is: it is the command's too.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(Error::step("hide from the container"))?;
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));

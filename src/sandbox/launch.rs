@@ -260,6 +260,8 @@ pub fn init_main(args: &[std::ffi::OsString]) -> u8 {
     else {
         return 125;
     };
+    // Only for ps(1).
+    let _ = rustix::thread::set_name(c"coracle-init");
     let all = SigSet::all();
     let mut before = SigSet::empty();
     if sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before)).is_err() {

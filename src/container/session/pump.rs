@@ -198,7 +198,8 @@ impl<'a> Pump<'a> {
         let ready = set.iter().map(|fd| fd.any().unwrap_or(true));
         let mut sources: Vec<_> =
             sources.into_iter().zip(ready).filter_map(|(s, ready)| ready.then_some(s)).collect();
-        // The end of the process is looked at last, and clients from the last to the first, since they may go.
+        // The end of the process is looked at last, standard output before standard error, and clients from the last
+        // to the first, since they may go.
         sources.reverse();
         Ok(sources)
     }
