@@ -5,6 +5,7 @@ use super::engine::Engine;
 use super::{Action, Context, Entry, Error};
 use crate::container::create::{Created, create};
 use crate::container::recover;
+use crate::image::ImageStore;
 use crate::container::request::NetworkMode;
 use crate::output;
 use clap::ArgMatches;
@@ -25,6 +26,8 @@ pub fn options(args: &ArgMatches) -> Result<CreateOptions, Error> {
 
 /// Makes a container, pulling its image if need be.
 pub(super) fn make(engine: &Engine, options: &CreateOptions) -> anyhow::Result<Created> {
+    // From the look at the image's layers until the record names them, nobody may collect them.
+    let _pin = ImageStore::open(&engine.paths).pin()?;
     let image = super::stores::obtain(engine, &options.request.image, &options.image)?;
     if options.request.network == NetworkMode::Default {
         output::note(

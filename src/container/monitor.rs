@@ -102,7 +102,11 @@ fn undo(start: &Start<'_>, failure: &Failure) {
 fn supervise(start: &Start<'_>, client: &mut Option<UnixStream>, map_side: UnixStream) -> Result<(), Error> {
     let Start { paths, identity, record, places, .. } = start;
     leave_cli(&format!("monitor {}", record.name))?;
-    enter_userns(paths, identity, map_side)?;
+    let (etc_mounts, listener, pipes) = enter_userns(paths, identity, map_side, || {
+        let pipes = make_streams(record.interactive, record.spec.process.terminal);
+        Ok((write_etc_files(record, places)?, listen(places)?, pipes.map_err(Error::io("make pipes"))?))
+    })?;
+    let (stdio, mut streams) = pipes;
 
     let layers = prepare_layers(paths, identity, record, places)?;
     let started = now();
@@ -110,11 +114,8 @@ fn supervise(start: &Start<'_>, client: &mut Option<UnixStream>, map_side: UnixS
         let state = Started { started, boot_id: state::boot_id()? };
         state::write_json(&places.data.join("state.json"), &state, Durability::PowerCut)?;
     }
-    let (stdio, mut streams) =
-        make_streams(record.interactive, record.spec.process.terminal).map_err(Error::io("make pipes"))?;
     let mut mounts = resolve_mounts(paths, record);
-    mounts.extend(write_etc_files(record, places)?);
-    let listener = listen(places)?;
+    mounts.extend(etc_mounts);
 
     let (child, channel) = sandbox::spawn(
         &record.spec,
@@ -171,26 +172,33 @@ pub(super) fn leave_cli(title: &str) -> Result<(), Error> {
     process::set_title(&format!("coracle: {title}")).map_err(Error::io("set the title"))
 }
 
-fn enter_userns(paths: &Paths, identity: &Identity, mut map_side: UnixStream) -> Result<(), Error> {
+/// Becomes root in U. Where the CLI has to write the id map first, `meanwhile` is done while its helpers run: it
+/// needs no ids but the user's own.
+fn enter_userns<T>(
+    paths: &Paths,
+    identity: &Identity,
+    mut map_side: UnixStream,
+    meanwhile: impl Fn() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut done = None;
     let entered = userns::enter_with(paths, identity, || {
-        Ok(Box::new(move || {
+        Ok(Box::new(|| {
             let step = |source| userns::Error::Step { action: "ask for the id map", source };
             map_side.write_all(&[1]).map_err(step)?;
             map_side.shutdown(std::net::Shutdown::Write).map_err(step)?;
+            done = Some(meanwhile());
             let mut answer = Vec::new();
             map_side.read_to_end(&mut answer).map_err(step)?;
             match serde_json::from_slice::<Failure>(&answer) {
                 Err(_) => Ok(()),
-                Ok(failure) => {
-                    Err(userns::Error::Helper { helper: "newuidmap", message: failure.to_string() })
-                }
+                Ok(failure) => Err(userns::Error::of_helper(&failure.to_string())),
             }
         }))
     })?;
     if entered == Namespace::Made {
         userns::advertise(paths)?;
     }
-    Ok(())
+    done.unwrap_or_else(meanwhile)
 }
 
 /// The id maps of the container's namespace over the user's.

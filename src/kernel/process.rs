@@ -212,10 +212,8 @@ pub fn exec_descriptor(
     io::Error::last_os_error()
 }
 
-/// Changes what ps(1) shows: the command line (as far as the original one's space reaches) and the 15-byte name.
+/// Changes the command line that ps(1) shows, as far as the original one's space reaches.
 pub fn set_title(title: &str) -> io::Result<()> {
-    let name = std::ffi::CString::new(&title.as_bytes()[..title.len().min(15)])?;
-    rustix::thread::set_name(&name)?;
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     // proc_pid_stat(5): after the name in parentheses, field 3 comes first; arg_start and arg_end are 48 and 49.
     let mut fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').skip(48 - 3);

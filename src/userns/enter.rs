@@ -114,13 +114,7 @@ pub fn enter(paths: &Paths, identity: &Identity) -> Result<Namespace, Error> {
                         rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&child.pidfd)),
                         rustix::process::WaitIdOptions::EXITED,
                     );
-                    match answer.split_once(" failed: ") {
-                        None => Ok(()),
-                        Some((helper, message)) => Err(Error::Helper {
-                            helper: HELPERS.into_iter().find(|h| *h == helper).unwrap_or("newuidmap"),
-                            message: message.to_owned(),
-                        }),
-                    }
+                    if answer.is_empty() { Ok(()) } else { Err(Error::of_helper(&answer)) }
                 }))
             }
         }

@@ -3,7 +3,7 @@
 use super::Error;
 use nix::unistd::{Gid, Uid};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// One line of a uid_map or gid_map (user_namespaces(7)).
@@ -202,13 +202,15 @@ fn user_name(uid: u32) -> String {
         .unwrap_or(number)
 }
 
-/// A program on `PATH`, or where distributions put set-uid helpers.
+/// A helper, where distributions put it, else on `PATH`.
 pub(crate) fn find_helper(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/bin", "/usr/sbin", "/bin"].map(PathBuf::from))
+    ["/usr/bin", "/usr/sbin"]
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(std::env::split_paths(&path))
         .map(|dir| dir.join(name))
-        .find(|file| rustix::fs::access(file.as_path() as &Path, rustix::fs::Access::EXEC_OK).is_ok())
+        .find(|file| rustix::fs::access(file.as_path(), rustix::fs::Access::EXEC_OK).is_ok())
 }
 
 /// The map of a container's namespace over U, whose own map is `user`: `keep` is the id that the user (id 0 of U) has

@@ -54,6 +54,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// From the text of an [`Error::Helper`] that came from another process.
+    pub fn of_helper(text: &str) -> Self {
+        let helper = if text.starts_with("newgidmap") { "newgidmap" } else { "newuidmap" };
+        let message = text.strip_prefix(helper).and_then(|t| t.strip_prefix(" failed: ")).unwrap_or(text);
+        Error::Helper { helper, message: message.to_owned() }
+    }
+
     pub(crate) fn step<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> Error {
         move |source| Error::Step { action, source: source.into() }
     }
