@@ -39,6 +39,25 @@ pub fn row(container: &Container, now: SystemTime, no_trunc: bool, size: Option<
     row.fields(now, no_trunc)
 }
 
+/// A row for a container whose record cannot be read.
+pub fn broken_row(id: &str, now: SystemTime, no_trunc: bool) -> Value {
+    let labels = std::collections::BTreeMap::new();
+    let row = ContainerRow {
+        id,
+        image: "?",
+        command: &[],
+        created: UNIX_EPOCH,
+        phase: Phase::Broken,
+        name: "?",
+        labels: &labels,
+        mounts: Vec::new(),
+        volumes: 0,
+        network: "",
+        size: None,
+    };
+    row.fields(now, no_trunc)
+}
+
 fn source_text(kind: &MountKind) -> String {
     match kind {
         MountKind::Bind { path } => path.display().to_string(),

@@ -5,8 +5,8 @@ use super::engine::Engine;
 use super::{Action, Context, Entry, Error};
 use crate::container::create::{Created, create};
 use crate::container::recover;
-use crate::image::ImageStore;
 use crate::container::request::NetworkMode;
+use crate::image::ImageStore;
 use crate::output;
 use clap::ArgMatches;
 
@@ -34,6 +34,7 @@ pub(super) fn make(engine: &Engine, options: &CreateOptions) -> anyhow::Result<C
             "networks are not there yet: this container has loopback only (--network host gives it the host's)",
         );
     }
+    engine.mention_single_id();
     let created = create(&engine.paths, &engine.identity, &options.request, &image)?;
     if let Some(path) = &options.cidfile {
         create_flags::write_cidfile(path, created.record.id.as_str())?;

@@ -154,6 +154,7 @@ fn root() -> Command {
         .override_usage("coracle [OPTIONS] COMMAND")
         .disable_help_flag(true)
         .disable_version_flag(true)
+        .args_override_self(true)
         .disable_help_subcommand(true)
         .arg(option("root", "DIR").help("Keep images, containers and volumes in DIR"))
         .arg(option("runroot", "DIR").help("Keep the state of running containers in DIR"))

@@ -10,7 +10,7 @@ use crate::container::{self, lifecycle};
 use crate::kernel::process;
 use crate::output;
 use crate::state::Paths;
-use crate::userns::Identity;
+use crate::userns::{Identity, Mode};
 use rustix::termios::Winsize;
 
 /// Where the user's state is and what ids the user has.
@@ -27,6 +27,20 @@ impl Engine {
         // Without /proc nothing else works either, and says so better.
         let _ = process::close_inherited();
         Ok(Self { paths: context.paths()?, identity: Identity::discover()? })
+    }
+
+    /// Tells once, ever, that there is a single id, and what would give more.
+    pub fn mention_single_id(&self) {
+        let Mode::Single { why } = &self.identity.mode else { return };
+        let told = self.paths.data().join("single-id-told");
+        let new = std::fs::OpenOptions::new().write(true).create_new(true).open(told);
+        if new.is_ok() {
+            output::note(&format!(
+                "{why}: containers have a single id, root, and owners in images are only remembered; for more, an \
+                 administrator can run: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER \
+                 (said once; 'coracle doctor' repeats it)"
+            ));
+        }
     }
 
     /// Finishes what killed processes left. That it cannot be finished now is no reason to fail a command that is

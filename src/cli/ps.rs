@@ -8,6 +8,7 @@ use crate::container::record::{MountKind, Status};
 use crate::container::store;
 use crate::output;
 use clap::{ArgMatches, Command};
+use regex::Regex;
 use std::time::SystemTime;
 
 /// `coracle ps`.
@@ -113,8 +114,13 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
             (own, own + stores::layers_size(&engine, &c.record.layers))
         })
     };
-    let lines: Vec<_> =
+    let mut lines: Vec<_> =
         containers.iter().map(|c| container_view::row(c, now, options.show.no_trunc, size(c))).collect();
+    if options.all && options.filters.is_empty() {
+        lines.extend(
+            broken.iter().map(|(id, _)| container_view::broken_row(id.as_str(), now, options.show.no_trunc)),
+        );
+    }
     let listing = if options.size { rows::CONTAINERS_AND_SIZES } else { rows::CONTAINERS };
     output::print(&listing.render(&lines, options.show.style())?)?;
     for (id, error) in broken {
@@ -175,7 +181,15 @@ fn test(key: &str, value: &str, all: &[store::Container], now: SystemTime) -> an
     };
     Ok(match key {
         "id" => Box::new(move |c| c.record.id.as_str().starts_with(&value)),
-        "name" => Box::new(move |c| c.record.name.contains(&value)),
+        "name" => {
+            let pattern = Regex::new(&value).map_err(|_| {
+                Error::usage(
+                    format!("name={value}: not a regular expression"),
+                    "quote special characters with \\",
+                )
+            })?;
+            Box::new(move |c| pattern.is_match(&c.record.name))
+        }
         "status" => Box::new(move |c| c.status.word() == value),
         "exited" => {
             let code: i32 = value

@@ -4,7 +4,8 @@ use super::args::{Given, operands, option, switch};
 use super::engine::Engine;
 use super::selection::{Selection, all, ignore};
 use super::{Action, Context, Entry, Error, parse};
-use crate::container::lifecycle;
+use crate::container::{lifecycle, store};
+use crate::output;
 use clap::{ArgMatches, Command};
 
 /// `coracle rm`.
@@ -64,6 +65,15 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let mut selection = options.containers.clone();
     // As with docker's and rm(1), what is not there is as removed as can be.
     selection.ignore_missing |= options.force;
+    let mut broken = Vec::new();
+    for name in &selection.names {
+        if store::find(&engine.paths, name).is_err_and(|e| e.is_broken_record()) {
+            broken.push(name.clone());
+            lifecycle::remove_broken(&engine.paths, &engine.identity, &store::find_id(&engine.paths, name)?)?;
+            output::print(&format!("{name}\n"))?;
+        }
+    }
+    selection.names.retain(|name| !broken.contains(name));
     engine.each(&selection, |container| {
         let (Engine { paths, identity }, timeout) = (&engine, options.timeout);
         lifecycle::remove(paths, identity, container, options.force, timeout, options.volumes).map(|()| true)

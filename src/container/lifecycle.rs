@@ -1,9 +1,10 @@
 //! What is done to containers that exist: stop, kill, wait, remove, restart.
 
+use super::id::ContainerId;
 use super::monitor;
 use super::record::{Live, Record};
 use super::session::Client;
-use super::store::{Container, Places, find, load};
+use super::store::{Container, Places, find, load, release_names};
 use super::{Error, recover};
 use crate::diagnose::Diagnose;
 use crate::state::{self, Lock, Paths};
@@ -179,6 +180,26 @@ pub fn remove(
         record.mounts.clear();
     }
     as_root(paths, identity, || monitor::remove(paths, &record, &container.places))
+}
+
+/// Removes what is left of a container whose record cannot be read, unless it runs.
+pub fn remove_broken(paths: &Paths, identity: &Identity, id: &ContainerId) -> Result<(), Error> {
+    let places = Places::of(paths, id);
+    state::create_dir_private(&places.run)?;
+    let Some(_lock) = Lock::try_exclusive(&places.lock())? else {
+        return Err(Error::State {
+            name: id.short().to_owned(),
+            state: "running",
+            fix: "stop it first ('coracle stop')",
+        });
+    };
+    as_root(paths, identity, || {
+        release_names(paths, id)?;
+        if state::trash(paths, &places.data)? {
+            state::empty_trash(paths)?;
+        }
+        recover::forget_run(&places)
+    })
 }
 
 /// Does it as the user, and if files of subordinate ids are in the way, as root of the user's namespace (which this

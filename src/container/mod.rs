@@ -106,6 +106,13 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether it is a container's record that cannot be used: what is left can still be removed.
+    pub fn is_broken_record(&self) -> bool {
+        matches!(self, Error::Format { .. } | Error::Disk(crate::state::Error::Record { .. }))
+    }
+}
+
 impl Diagnose for Error {
     fn fix(&self) -> Option<String> {
         match self {

@@ -156,23 +156,28 @@ pub fn ids(paths: &Paths) -> Result<Vec<ContainerId>, Error> {
 
 /// The container that the user means: by name, by id, or by the start of its id.
 pub fn find(paths: &Paths, what: &str) -> Result<Container, Error> {
+    load(paths, &find_id(paths, what)?)?.ok_or_else(|| Error::NotFound(what.to_owned()))
+}
+
+/// The id of the container that the user means, whether its record can be read or not.
+pub fn find_id(paths: &Paths, what: &str) -> Result<ContainerId, Error> {
     let missing = || Error::NotFound(what.to_owned());
+    if let Some(id) = ContainerId::parse(what) {
+        return Ok(id);
+    }
     let by_name = || ContainerId::parse(fs::read_link(paths.names().join(what)).ok()?.to_str()?);
-    let id = match ContainerId::parse(what).or_else(|| if is_name(what) { by_name() } else { None }) {
-        Some(id) => id,
-        None => {
-            if what.is_empty() || !what.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Err(missing());
-            }
-            let mut matching = ids(paths)?.into_iter().filter(|id| id.as_str().starts_with(what));
-            match (matching.next(), matching.next()) {
-                (Some(id), None) => id,
-                (Some(_), Some(_)) => return Err(Error::Ambiguous(what.to_owned())),
-                (None, _) => return Err(missing()),
-            }
-        }
-    };
-    load(paths, &id)?.ok_or_else(missing)
+    if let Some(id) = is_name(what).then(by_name).flatten() {
+        return Ok(id);
+    }
+    if what.is_empty() || !what.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(missing());
+    }
+    let mut matching = ids(paths)?.into_iter().filter(|id| id.as_str().starts_with(what));
+    match (matching.next(), matching.next()) {
+        (Some(id), None) => Ok(id),
+        (Some(_), Some(_)) => Err(Error::Ambiguous(what.to_owned())),
+        (None, _) => Err(missing()),
+    }
 }
 
 /// Whether a text can be a container's name: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
@@ -212,6 +217,16 @@ pub fn release_name(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), E
     let link = paths.names().join(name);
     if fs::read_link(&link).is_ok_and(|owner| owner.to_str() == Some(id.as_str())) {
         state::remove_file_if_there(&link)?;
+    }
+    Ok(())
+}
+
+/// Gives back all names that are this container's: for one whose record cannot tell.
+pub fn release_names(paths: &Paths, id: &ContainerId) -> Result<(), Error> {
+    for entry in fs::read_dir(paths.names()).into_iter().flatten().flatten() {
+        if let Some(name) = entry.file_name().to_str() {
+            release_name(paths, name, id)?;
+        }
     }
     Ok(())
 }

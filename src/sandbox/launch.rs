@@ -20,6 +20,17 @@ use std::path::Path;
 /// The name under which our binary is process 1 of a container (`--init`).
 pub const INIT_NAME: &str = "coracle-init";
 
+/// With a single id nothing can be given to anybody else: what package managers do is answered with success and not
+/// done (errno 0 is no error). Filters add up, and of several answers the strictest counts.
+const PRETENDED_OWNERSHIP: &str = r#"{
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [{
+        "names": ["chown", "chown32", "lchown", "lchown32", "fchown", "fchown32", "fchownat", "setgroups", "setgroups32"],
+        "action": "SCMP_ACT_ERRNO",
+        "errnoRet": 0
+    }]
+}"#;
+
 /// Everything for the last steps.
 pub(super) struct Entry<'a> {
     pub(super) process: &'a Process,
@@ -58,12 +69,20 @@ fn try_launch(entry: &Entry<'_>) -> Result<Infallible, Error> {
     rustix::io::fcntl_setfd(entry.channel, rustix::io::FdFlags::empty())
         .map_err(Error::step("keep the channel open"))?;
 
-    let filter = seccomp::filter(process.seccomp.choice(), process.capabilities).map_err(|e| {
-        Error::Step { step: "compile the seccomp profile".into(), why: e.to_string(), errno: 0 }
-    })?;
-    let install = || match &filter {
-        Some(filter) => filter.install().map_err(Error::step("install the seccomp filter")),
-        None => Ok(()),
+    let compile = |choice| {
+        seccomp::filter(choice, process.capabilities).map_err(|e| Error::Step {
+            step: "compile the seccomp profile".into(),
+            why: e.to_string(),
+            errno: 0,
+        })
+    };
+    let mut filters = vec![compile(process.seccomp.choice())?];
+    if entry.single_id {
+        filters.push(compile(seccomp::Choice::Profile(PRETENDED_OWNERSHIP))?);
+    }
+    let install = || {
+        let mut filters = filters.iter().flatten();
+        filters.try_for_each(|filter| filter.install()).map_err(Error::step("install the seccomp filter"))
     };
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).map_err(Error::step("set no_new_privs"))?;
