@@ -78,10 +78,14 @@ pub struct Pump<'a> {
     streams: Streams,
     stdin: Outbox,
     stdin_ends: bool,
+    is_trimmed: bool,
     listener: Option<UnixListener>,
     clients: Vec<Connection>,
     log: &'a mut dyn FnMut(bool, &[u8]),
 }
+
+/// A session in which nothing has happened for so long is one that lasts.
+const QUIET_MS: u16 = 300;
 
 /// What a descriptor in the poll set is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -109,7 +113,7 @@ impl<'a> Pump<'a> {
             listener.set_nonblocking(true)?;
         }
         let (stdin, clients) = (Outbox::default(), Vec::new());
-        Ok(Self { process, streams, stdin, stdin_ends: false, listener, clients, log })
+        Ok(Self { process, streams, stdin, stdin_ends: false, is_trimmed: false, listener, clients, log })
     }
 
     /// Adds a client.
@@ -159,7 +163,7 @@ impl<'a> Pump<'a> {
         }
     }
 
-    fn wait(&self) -> io::Result<Vec<Source>> {
+    fn wait(&mut self) -> io::Result<Vec<Source>> {
         let lagging = self.clients.iter().any(|c| c.outbox.len() > MAX_LAG);
         let mut sources = vec![Source::Process];
         let mut set = vec![PollFd::new(self.process, PollFlags::POLLIN)];
@@ -191,7 +195,13 @@ impl<'a> Pump<'a> {
             flags.set(PollFlags::POLLOUT, !client.outbox.is_empty());
             watch(Source::Client(index), client.socket.as_fd(), flags);
         }
-        match poll(&mut set, PollTimeout::NONE) {
+        let timeout = if self.is_trimmed { PollTimeout::NONE } else { QUIET_MS.into() };
+        match poll(&mut set, timeout) {
+            Ok(0) => {
+                // It will be here for a while. That memory cannot be given back is no harm.
+                let _ = crate::kernel::memory::trim();
+                self.is_trimmed = true;
+            }
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(e) => return Err(e.into()),
         }
