@@ -95,7 +95,10 @@ fn find(words: &[OsString]) -> Found {
     while let Some(word) = words.next() {
         let word = word.to_string_lossy();
         if path.is_empty() && ROOT_OPTIONS.contains(&&*word) {
-            words.next();
+            if words.next().is_none() {
+                // The parser says what is missing.
+                return Found::Command(path);
+            }
         } else if word == "--help" || word == "-h" {
             return Found::Overview(path);
         } else if word.starts_with('-') {
@@ -118,7 +121,7 @@ fn find(words: &[OsString]) -> Found {
 }
 
 /// The parser for one command: the root, the groups on the way, and it.
-fn parser(path: &[&'static Entry]) -> Command {
+fn parser(path: &[&Entry]) -> Command {
     let mut parent = root();
     if let Some((first, rest)) = path.split_first() {
         parent = parent.subcommand(chain(first, rest, "coracle"));
@@ -126,7 +129,7 @@ fn parser(path: &[&'static Entry]) -> Command {
     parent
 }
 
-fn chain(entry: &Entry, rest: &[&'static Entry], above: &str) -> Command {
+fn chain(entry: &Entry, rest: &[&Entry], above: &str) -> Command {
     let command = shell_of(entry, above);
     match (entry.action, rest.split_first()) {
         (Action::Leaf { define, .. }, _) => with_help(define(command)),
@@ -193,7 +196,7 @@ pub fn full() -> Command {
 }
 
 /// Help for a command, a group or the whole.
-fn overview(path: &[&'static Entry]) -> anyhow::Result<u8> {
+fn overview(path: &[&Entry]) -> anyhow::Result<u8> {
     let mut above = String::from("coracle");
     let mut command = match path.split_last() {
         None => COMMANDS.iter().fold(root(), |root, entry| root.subcommand(shell_of(entry, "coracle"))),
@@ -214,11 +217,11 @@ fn overview(path: &[&'static Entry]) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn words_of(path: &[&'static Entry]) -> String {
+fn words_of(path: &[&Entry]) -> String {
     path.iter().fold("coracle".to_owned(), |words, entry| format!("{words} {}", entry.name))
 }
 
-fn unknown_command(path: &[&'static Entry], word: &str) -> Error {
+fn unknown_command(path: &[&Entry], word: &str) -> Error {
     let above = words_of(path);
     let below = match path.last().map(|entry| entry.action) {
         Some(Action::Group(entries)) => entries,
@@ -233,7 +236,7 @@ fn unknown_command(path: &[&'static Entry], word: &str) -> Error {
 }
 
 /// clap's error in docker's and podman's words.
-fn usage_error(error: &clap::Error, path: &[&'static Entry]) -> Error {
+fn usage_error(error: &clap::Error, path: &[&Entry]) -> Error {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         Some(ContextValue::Strings(texts)) => texts.first().map(String::as_str),
@@ -259,7 +262,9 @@ fn usage_error(error: &clap::Error, path: &[&'static Entry]) -> Error {
             let value = text(ContextKind::InvalidValue).unwrap_or_default();
             Error::usage(format!("unexpected argument '{value}'"), see)
         }
-        ErrorKind::MissingRequiredArgument => {
+        ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues | ErrorKind::InvalidValue
+            if !flag.starts_with('-') =>
+        {
             let usage = path.last().map_or("", |entry| entry.usage);
             Error::usage("too few arguments", format!("usage: {} {usage}", words_of(path)))
         }
@@ -280,7 +285,7 @@ fn usage_error(error: &clap::Error, path: &[&'static Entry]) -> Error {
     }
 }
 
-fn near_flag(flag: &str, path: &[&'static Entry]) -> Option<String> {
+fn near_flag(flag: &str, path: &[&Entry]) -> Option<String> {
     let command = match path.last().map(|entry| entry.action) {
         Some(Action::Leaf { define, .. }) => define(Command::new("")),
         _ => root(),
@@ -290,7 +295,7 @@ fn near_flag(flag: &str, path: &[&'static Entry]) -> Option<String> {
 }
 
 /// The flag's full name, if docker or podman have it here and we do not.
-fn unsupported(flag: &str, path: &[&'static Entry]) -> Option<String> {
+fn unsupported(flag: &str, path: &[&Entry]) -> Option<String> {
     let Some(Action::Leaf { unsupported, .. }) = path.last().map(|entry| entry.action) else { return None };
     unsupported.iter().find_map(|names| {
         let (long, short) = names.split_once(',').unwrap_or((names, ""));
@@ -302,9 +307,53 @@ fn unsupported(flag: &str, path: &[&'static Entry]) -> Option<String> {
 
 /// The flags of one command, without looking for it.
 #[cfg(test)]
-pub(super) fn parse_for_test(entry: &'static Entry, words: &[&str]) -> Result<ArgMatches, Error> {
+pub(super) fn parse_for_test(entry: &Entry, words: &[&str]) -> Result<ArgMatches, Error> {
     let command = chain(entry, &[], "coracle");
     command
         .try_get_matches_from([entry.name].iter().chain(words))
         .map_err(|error| usage_error(&error, &[entry]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(words: &[&str]) -> String {
+        let words: Vec<OsString> = ["coracle"].iter().chain(words).map(OsString::from).collect();
+        match find(&words) {
+            Found::Command(path) => words_of(&path),
+            Found::Overview(path) => format!("help of {}", words_of(&path)),
+            Found::Unknown(path, word) => unknown_command(&path, &word).fix().unwrap_or_default(),
+        }
+    }
+
+    #[test]
+    fn a_command_is_found_behind_options_and_under_its_other_names() {
+        for (words, expected) in [
+            (&["run", "-it", "debian"][..], "coracle run"),
+            (&["--root", "/x", "--runroot=/y", "ps"], "coracle ps"),
+            (&["container", "list", "-a"], "coracle container ls"),
+            (&["image", "remove", "x"], "coracle image rm"),
+            (&["--root", "run"], "help of coracle"),
+            (&["--root"], "coracle"),
+            (&["--frobnicate", "run"], "coracle"),
+            (&[], "help of coracle"),
+            (&["image"], "help of coracle image"),
+            (&["volume", "--help"], "help of coracle volume"),
+            (&["rnu"], "did you mean 'coracle run'?"),
+            (&["volume", "lss"], "did you mean 'coracle volume ls'?"),
+            (&["frobnicate"], "'coracle --help' lists the commands"),
+        ] {
+            assert_eq!(found(words), expected, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn too_many_and_too_few_words_are_usage_errors() {
+        use crate::cli::{images, tag};
+        let wrong = |entry, words| parse_for_test(entry, words).unwrap_err().to_string();
+        assert_eq!(wrong(&images::ENTRY, &["a", "b"]), "unexpected argument 'b'");
+        assert_eq!(wrong(&images::ENTRY, &["--filter"]), "flag needs an argument: --filter");
+        assert_eq!(wrong(&tag::ENTRY, &["a"]), "too few arguments");
+    }
 }
