@@ -184,11 +184,6 @@ pub static COMMANDS: &[Entry] = &[
     completion::ENTRY,
 ];
 
-/// Where the lifecycle is called from. Each caller is replaced by that call.
-pub(crate) fn pending(asked: impl std::fmt::Debug) -> anyhow::Result<u8> {
-    anyhow::bail!("not wired: {asked:#?}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! The volumes of a user.
 
 use super::copy::{copy_attributes, copy_tree, set_owner};
-use super::tree::{names, open_data};
+use super::tree::{disk_usage, names, open_data};
 use super::{Error, NewVolume, Volume, check_name};
 use crate::rooted_fs::Root;
 use crate::state::{self, Durability, Lock, Paths, create_dir_private, read_json, remove_file_if_there};
@@ -39,6 +39,8 @@ pub enum Listed {
 pub struct Pruned {
     /// Volumes that are gone.
     pub removed: Vec<Volume>,
+    /// Bytes that they occupied.
+    pub reclaimed: u64,
     /// Volumes that should be, and why they are not.
     pub failed: Vec<(Volume, Error)>,
 }
@@ -160,8 +162,12 @@ impl Volumes {
             if !wanted(&volume) {
                 continue;
             }
+            let size = disk_usage(&volume.data());
             match self.remove(&volume.name, &users) {
-                Ok(()) => pruned.removed.push(volume),
+                Ok(()) => {
+                    pruned.reclaimed += size;
+                    pruned.removed.push(volume);
+                }
                 Err(Error::InUse { .. } | Error::Missing(_)) => {}
                 Err(error) => pruned.failed.push((volume, error)),
             }

@@ -3,6 +3,9 @@
 use crate::cli::args::{Given, list, operands, option, switch};
 use crate::cli::parse::{self, Invalid};
 use crate::cli::{Action, Context, Entry, Error};
+use crate::output;
+use crate::state::Durability;
+use crate::volume::{NewVolume, Volumes};
 use clap::{ArgMatches, Command};
 use std::collections::BTreeMap;
 
@@ -41,15 +44,13 @@ pub struct VolumeCreateOptions {
     pub name: Option<String>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
-    /// `--ignore`: a volume of this name that is there already is no error.
-    pub ignore_existing: bool,
 }
 
 fn define(command: Command) -> Command {
     command.args([
         list("label", "KEY=VALUE").short('l').help("Set a label"),
         option("driver", "DRIVER").short('d').help("The driver: local (default)"),
-        switch("ignore").help("A volume of this name that is there already is no error"),
+        switch("ignore").help("podman's; as with docker, a volume that is there already never is an error"),
         operands("NAME", 0..=1),
     ])
 }
@@ -61,12 +62,18 @@ pub fn options(args: &ArgMatches) -> Result<VolumeCreateOptions, Error> {
         _ => Err(Invalid::new("only the 'local' driver is supported")),
     })?;
     Ok(VolumeCreateOptions {
-        name: args.parsed("operands", parse::name)?,
+        name: args.text("operands").map(str::to_owned),
         labels: args.each("label", parse::label)?.into_iter().collect(),
-        ignore_existing: args.on("ignore"),
     })
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    crate::cli::pending(options(args)?)
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let VolumeCreateOptions { name, labels } = options(args)?;
+    let new = match name.filter(|name| !name.is_empty()) {
+        Some(name) => NewVolume::named(&name),
+        None => NewVolume::anonymous(Durability::PowerCut)?,
+    };
+    let (volume, _) = Volumes::new(&context.paths()?).ensure(&NewVolume { labels, ..new })?;
+    output::print(&format!("{}\n", volume.name))?;
+    Ok(0)
 }

@@ -1,7 +1,14 @@
 //! `coracle volume prune`.
 
+use super::{has_label, used_names, user_ids};
 use crate::cli::args::{Given, list, switch};
+use crate::cli::engine::Engine;
+use crate::cli::stores::{self, Stores};
 use crate::cli::{Action, Context, Entry, Error, parse};
+use crate::container::store;
+use crate::output::{self, human};
+use crate::state::Paths;
+use crate::volume::{Pruned, Volume, Volumes};
 use clap::{ArgMatches, Command};
 
 /// `coracle volume prune`.
@@ -41,6 +48,88 @@ pub fn options(args: &ArgMatches) -> Result<VolumePruneOptions, Error> {
     })
 }
 
-fn run(_context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
-    crate::cli::pending(options(args)?)
+fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    let options = options(args)?;
+    let engine = Engine::open(context)?;
+    engine.tidy();
+    let which = if options.all { "all" } else { "all anonymous" };
+    let question = format!("This will remove {which} volumes not used by at least one container.");
+    if !options.force && !output::ask::confirm(&question)? {
+        return Ok(0);
+    }
+    let paths = &engine.paths;
+    refuse_with_broken(paths)?;
+    // What the volumes occupy is counted, and their files belong to ids of the namespace.
+    let stores = Stores::enter(&engine)?;
+    let used = used_names(paths)?;
+    let pruned = Volumes::new(paths).prune(
+        |volume| !used.contains(&volume.name) && wanted(volume, &options),
+        |name| user_ids(paths, name),
+    )?;
+    output::print(&report(&pruned))?;
+    let mut worst = 0;
+    for (_, error) in pruned.failed {
+        worst = crate::cli::report(&error.into());
+    }
+    stores::settle(&stores, &engine);
+    Ok(worst)
+}
+
+/// A container whose record cannot be read may use any volume.
+fn refuse_with_broken(paths: &Paths) -> anyhow::Result<()> {
+    for entry in store::list(paths)? {
+        if let store::Entry::Broken(id, error) = entry {
+            let what = format!("cannot tell which volumes container {} uses: {error}", id.short());
+            return Err(Error::usage(what, format!("remove it first: coracle rm {}", id.short())).into());
+        }
+    }
+    Ok(())
+}
+
+fn wanted(volume: &Volume, options: &VolumePruneOptions) -> bool {
+    let passes = |(key, value): &(String, String)| has_label(volume, value) == (key == "label");
+    (options.all || volume.anonymous) && options.filters.iter().all(passes)
+}
+
+/// docker's text.
+fn report(pruned: &Pruned) -> String {
+    let names: String = pruned.removed.iter().map(|volume| format!("{}\n", volume.name)).collect();
+    let head = if names.is_empty() { String::new() } else { format!("Deleted Volumes:\n{names}\n") };
+    format!("{head}Total reclaimed space: {}\n", human::size(pruned.reclaimed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::NewVolume;
+
+    #[test]
+    fn only_what_was_asked_for_is_pruned() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::discover(Some(&dir.path().join("data")), Some(&dir.path().join("run"))).unwrap();
+        paths.prepare().unwrap();
+        let make = |name: &str, anonymous, label: &str| {
+            let labels = [(label.to_owned(), "1".to_owned())].into();
+            Volumes::new(&paths).create(&NewVolume { labels, anonymous, ..NewVolume::named(name) }).unwrap()
+        };
+        let volumes = [make("named", false, "a"), make("anonymous", true, "b")];
+        for (all, filters, expected) in [
+            (false, &[][..], &["anonymous"][..]),
+            (true, &[], &["named", "anonymous"]),
+            (true, &[("label", "a=1")], &["named"]),
+            (true, &[("label!", "a")], &["anonymous"]),
+            (false, &[("label", "a")], &[]),
+        ] {
+            let filters = filters.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+            let options = VolumePruneOptions { force: true, all, filters };
+            let names: Vec<_> =
+                volumes.iter().filter(|v| wanted(v, &options)).map(|v| v.name.as_str()).collect();
+            assert_eq!(names, expected, "{options:?}");
+        }
+    }
+
+    #[test]
+    fn the_report_is_dockers() {
+        assert_eq!(report(&Pruned::default()), "Total reclaimed space: 0B\n");
+    }
 }
