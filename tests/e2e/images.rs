@@ -89,18 +89,20 @@ fn images_lists_them_as_docker_does() {
     );
     assert_eq!(engine.ok(&["images", "-q"]).lines().next().unwrap().len(), 12);
     assert_eq!(engine.ok(&["images", "-q", "--filter", "reference=nosuch*"]), "");
-    let json: serde_json::Value = serde_json::from_str(&engine.ok(&["images", "--format", "json"])).unwrap();
-    assert!(json.to_string().contains("localhost/mine"));
+    // docker prints an object per line, podman an array.
+    let text = engine.ok(&["images", "--format", "json"]);
+    let mut values = serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>();
+    assert!(values.all(|value| value.is_ok()) && text.contains("localhost/mine"), "{text}");
 }
 
 #[test]
 fn tag_untag_and_rmi() {
     let engine = engine!();
     engine.ok(&["tag", &tiny(), "mine"]);
-    assert!(engine.ok(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).contains("localhost/mine:latest"));
+    assert!(engine.ok(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).contains("mine:latest"));
     assert_eq!(engine.ok(&["run", "--rm", "--network", "none", "mine", "echo", "short name"]), "short name");
     engine.ok(&["untag", &tiny(), "mine"]);
-    assert!(!engine.ok(&["images"]).contains("localhost/mine"));
+    assert!(!engine.ok(&["images", "--format", "{{.Repository}}"]).contains("mine"));
     engine.ok(&["tag", &tiny(), "a:1"]);
     engine.ok(&["rmi", "a:1"]);
     assert_eq!(engine.ok(&["images", "-q"]).lines().count(), 1, "the other name keeps it");
@@ -132,7 +134,7 @@ fn removing_the_last_image_frees_the_space() {
     engine.ok(&["pull", "-q", &image("debian:gz")]);
     assert!(usage() > 50_000);
     engine.ok(&["rmi", &image("debian:gz")]);
-    assert!(usage() < 20_000, "{} KiB are left", usage());
+    crate::support::eventually("the space is free", || usage() < 20_000);
     engine.sh(&[], "true");
 }
 

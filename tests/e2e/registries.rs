@@ -26,7 +26,7 @@ fn credentials_come_from_dockers_and_podmans_files_and_from_flags() {
     let auths = format!(r#"{{"auths": {{"{host}": {{"auth": "{BASIC}"}}}}}}"#);
 
     let engine = Engine::new();
-    engine.run(&["pull", "-q", &image]).explains(125, &["unauthorized"]);
+    engine.run(&["pull", "-q", &image]).explains(125, &["authentication required"]);
     assert_eq!(engine.ok(&["images", "-q"]), "");
 
     let file = engine.file("auth.json", &auths);

@@ -9,7 +9,7 @@ fn my_uid() -> u32 {
     rustix::process::getuid().as_raw()
 }
 
-fn has_subordinate_ids() -> bool {
+pub fn has_subordinate_ids() -> bool {
     let name = std::env::var("USER").unwrap_or_default();
     has_program("newuidmap")
         && fs::read_to_string("/etc/subuid")

@@ -59,7 +59,12 @@ pub struct Registry {
 
 impl Registry {
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_on("127.0.0.1:0")
+    }
+
+    /// On another address.
+    pub fn start_on(address: &str) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let content = Arc::new(Mutex::new(Content::default()));
         let shared = Arc::clone(&content);
