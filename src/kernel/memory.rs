@@ -6,26 +6,32 @@ use std::io;
 /// Lets go of every page of the program's file that is mapped only because starting up touched it (or its neighbours),
 /// and of free heap. What is needed again is mapped again from the page cache.
 pub fn trim() -> io::Result<()> {
+    // Looking maps pages itself, so all of it is done before the first range is let go of.
+    let ranges = unchanged_ranges()?;
     // SAFETY: takes a number; returns free pages of this process's own heap to the kernel.
     unsafe { libc::malloc_trim(0) };
+    ranges.into_iter().try_for_each(|(start, end)| forget(start, end))
+}
+
+/// Where the program's file is mapped read-only and not a page of it was ever changed.
+fn unchanged_ranges() -> io::Result<Vec<(usize, usize)>> {
     let exe = std::fs::read_link("/proc/self/exe")?;
     let exe = exe.to_string_lossy();
-    let smaps = std::fs::read_to_string("/proc/self/smaps")?;
+    let mut ranges = Vec::new();
     let mut current = None;
-    for line in smaps.lines() {
+    for line in std::fs::read_to_string("/proc/self/smaps")?.lines() {
         match line.split_once(':') {
             // proc_pid_smaps(5): fields of the mapping above are `Name: value kB`.
-            Some(("Anonymous", size)) if size.trim() == "0 kB" => {
-                if let Some((start, end)) = current.take() {
-                    forget(start, end)?;
-                }
-            }
+            Some(("Anonymous", size)) if size.trim() == "0 kB" => ranges.extend(current.take()),
             _ if line.ends_with(&*exe) => current = read_only_range(line),
-            _ if line.contains('-') && line.contains(" 00:00 0") => current = None,
+            // Another mapping's first line begins with its addresses.
+            _ if line.starts_with(|c: char| c.is_ascii_hexdigit() && !c.is_ascii_uppercase()) => {
+                current = None
+            }
             _ => {}
         }
     }
-    Ok(())
+    Ok(ranges)
 }
 
 /// The range of a line of /proc/PID/maps whose mapping cannot be written.
@@ -34,7 +40,11 @@ fn read_only_range(line: &str) -> Option<(usize, usize)> {
     let (start, end) = words.next()?.split_once('-')?;
     let permissions = words.next()?;
     let address = |text| usize::from_str_radix(text, 16).ok();
-    if !permissions.contains('w') && permissions.ends_with('p') { address(start).zip(address(end)) } else { None }
+    if !permissions.contains('w') && permissions.ends_with('p') {
+        address(start).zip(address(end))
+    } else {
+        None
+    }
 }
 
 fn forget(start: usize, end: usize) -> io::Result<()> {

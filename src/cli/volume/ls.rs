@@ -126,8 +126,11 @@ mod tests {
             (&["driver=local"], true),
             (&["driver=nfs"], false),
         ] {
-            let filters: Vec<_> =
-                filters.iter().map(|f| f.split_once('=').unwrap()).map(|(k, v)| (k.into(), v.into())).collect();
+            let filters: Vec<_> = filters
+                .iter()
+                .map(|f| f.split_once('=').unwrap())
+                .map(|(k, v)| (k.into(), v.into()))
+                .collect();
             assert_eq!(accepts(&volume, &filters, &used), expected, "{filters:?}");
         }
     }

@@ -6,9 +6,9 @@ pub mod prune;
 pub mod rm;
 
 use super::{Action, Entry, inspect};
+use crate::container;
 use crate::container::record::MountKind;
 use crate::container::store::{self, Container};
-use crate::container;
 use crate::state::Paths;
 use crate::volume::{self, Volume};
 use serde_json::{Value, json};
