@@ -4,7 +4,7 @@ use super::args::{Given, operands, option, switch};
 use super::engine::{self, Engine};
 use super::{Action, Context, Entry, Error, create_flags};
 use crate::container::session::Interaction;
-use crate::container::{lifecycle, monitor, store};
+use crate::container::{lifecycle, monitor};
 use clap::{ArgMatches, Command};
 
 /// `coracle attach`.
@@ -51,7 +51,7 @@ pub fn options(args: &ArgMatches) -> Result<AttachOptions, Error> {
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let options = options(args)?;
     let engine = Engine::open(context)?;
-    let container = store::find(&engine.paths, &options.container)?;
+    let container = engine.find(&options.container)?;
     let record = &container.record;
     // Asked first, since what is not running has no socket either, and this error says so.
     lifecycle::init_of(&engine.paths, &container)?;

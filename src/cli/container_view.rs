@@ -1,11 +1,18 @@
 //! Containers as JSON: the rows of `ps` and the object of `inspect`, with docker's field names.
 
+use super::image_view::keys;
 use super::rows::{ContainerRow, Phase};
-use crate::container::record::{MountKind, Record, Status};
+use crate::container::record::{MountKind, MountUse, Record, Status};
+use crate::container::request::{LogDriver, MountOptions, Propagation};
 use crate::container::store::Container;
+use crate::image::Image;
 use crate::output::human;
-use crate::sandbox::Network;
-use serde_json::{Value, json};
+use crate::sandbox::capabilities::CapSet;
+use crate::sandbox::{Network, Rlimit, SeccompProfile};
+use crate::state::Paths;
+use crate::volume::Volumes;
+use nix::sys::signal::Signal;
+use serde_json::{Map, Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds since 1970 as a moment.
@@ -73,98 +80,324 @@ fn network_text(network: Network) -> &'static str {
     }
 }
 
-/// What `inspect` shows of a container.
-pub fn inspect(container: &Container, size: Option<u64>) -> Value {
-    let Container { record, places, status, live, exit } = container;
+/// What `inspect` shows of a container. `image` is what it was made from, if that is still there, and `size` what it
+/// has written and that with its image.
+pub fn inspect(
+    paths: &Paths,
+    container: &Container,
+    image: Option<&Image>,
+    size: Option<(u64, u64)>,
+) -> Value {
+    let Container { record, places, .. } = container;
     let process = &record.spec.process;
-    let (code, started, finished) = match status {
-        Status::Created | Status::Starting => (0, 0, 0),
-        Status::Running { started } => (0, *started, 0),
-        Status::Exited { code, started, finished } => (*code, *started, *finished),
-    };
-    let time = |nanoseconds: u64| match nanoseconds {
-        0 => "0001-01-01T00:00:00Z".to_owned(),
-        n => human::rfc3339(moment(n)),
-    };
     let (path, args) = process.args.split_first().map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
     let mut value = json!({
         "Id": record.id,
         "Created": time(record.created),
         "Path": path,
         "Args": args,
-        "State": {
-            "Status": status.word(),
-            "Running": status.is_running(),
-            "Paused": false,
-            "Restarting": false,
-            "OOMKilled": false,
-            "Dead": false,
-            "Pid": live.as_ref().map_or(0, |live| live.init.pid),
-            "MonitorPid": live.as_ref().map_or(0, |live| live.monitor.pid),
-            "ExitCode": code,
-            "Error": exit.as_ref().and_then(|e| e.error.clone()).unwrap_or_default(),
-            "StartedAt": time(started),
-            "FinishedAt": time(finished),
-        },
+        "State": state(container),
         "Image": record.image_id,
         "ImageName": record.image,
-        "Name": record.name,
+        "Name": format!("/{}", record.name),
+        "RestartCount": 0,
         "Driver": "overlay",
+        "Platform": std::env::consts::OS,
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": [],
         "ResolvConfPath": places.run.join("resolv.conf"),
         "HostnamePath": places.run.join("hostname"),
         "HostsPath": places.run.join("hosts"),
-        "LogPath": places.data.join("ctr.log"),
-        "GraphDriver": { "Name": "overlay", "Data": { "UpperDir": places.data.join("upper"), "WorkDir": places.data.join("work") } },
+        "LogPath": log_path(container),
+        "GraphDriver": {
+            "Name": "overlay",
+            "Data": { "UpperDir": places.data.join("upper"), "WorkDir": places.data.join("work") },
+        },
         "BoundingCaps": process.capabilities.names().collect::<Vec<_>>(),
-        "Mounts": record.mounts.iter().map(mount).collect::<Vec<_>>(),
-        "Config": {
-            "Hostname": record.spec.hostname,
-            "User": process.user,
-            "Tty": process.terminal,
-            "OpenStdin": record.interactive,
-            "StdinOnce": record.interactive,
-            "Env": process.env,
-            "Cmd": record.command,
-            "Entrypoint": record.entrypoint,
-            "Image": record.image,
-            "WorkingDir": process.cwd,
-            "Labels": record.labels,
-            "StopSignal": record.stop_signal,
-            "StopTimeout": record.stop_timeout,
-        },
-        "HostConfig": {
-            "AutoRemove": record.rm,
-            "Privileged": record.spec.privileged,
-            "ReadonlyRootfs": record.spec.read_only_root,
-            "NetworkMode": network_text(record.spec.network),
-            "UsernsMode": if record.spec.keep_id.is_some() { "keep-id" } else { "" },
-            "ShmSize": record.spec.shm_size,
-            "Init": process.init,
-            "LogConfig": { "Type": record.log.driver, "Config": { "max-size": record.log.max_size, "max-file": record.log.max_file } },
-            "MaskedPaths": record.spec.masked_paths,
-            "ReadonlyPaths": record.spec.read_only_paths,
-            "Ulimits": process.rlimits.iter().map(|l| json!({"Name": l.name, "Soft": l.soft, "Hard": l.hard})).collect::<Vec<_>>(),
-        },
-        "NetworkSettings": { "Networks": {}, "Ports": {} },
+        "Mounts": record.mounts.iter().map(|used| mount(paths, used)).collect::<Vec<_>>(),
+        "Config": config(record, image),
+        "HostConfig": host_config(container),
+        "NetworkSettings": network_settings(record.spec.network),
     });
-    if let (Some(size), Some(fields)) = (size, value.as_object_mut()) {
-        fields.insert("SizeRw".into(), size.into());
+    if let (Some((own, whole)), Some(fields)) = (size, value.as_object_mut()) {
+        fields.insert("SizeRw".into(), own.into());
+        fields.insert("SizeRootFs".into(), whole.into());
     }
     value
 }
 
-fn mount(used: &crate::container::record::MountUse) -> Value {
-    let (kind, name) = match &used.kind {
-        MountKind::Bind { .. } => ("bind", ""),
-        MountKind::Volume { name, .. } => ("volume", name.as_str()),
-        MountKind::Tmpfs { .. } => ("tmpfs", ""),
+/// Nanoseconds since 1970, or Go's year one for what has not been yet.
+fn time(nanoseconds: u64) -> String {
+    match nanoseconds {
+        0 => "0001-01-01T00:00:00Z".to_owned(),
+        n => human::rfc3339(moment(n)),
+    }
+}
+
+fn log_path(container: &Container) -> String {
+    match container.record.log.driver {
+        LogDriver::K8sFile => container.places.data.join("ctr.log").display().to_string(),
+        LogDriver::None => String::new(),
+    }
+}
+
+fn state(container: &Container) -> Value {
+    let Container { status, live, exit, .. } = container;
+    let (code, started, finished) = match status {
+        Status::Created | Status::Starting => (0, 0, 0),
+        Status::Running { started } => (0, *started, 0),
+        Status::Exited { code, started, finished } => (*code, *started, *finished),
     };
     json!({
-        "Type": kind,
-        "Name": name,
-        "Source": source_text(&used.kind),
-        "Destination": used.destination,
-        "RW": !used.options.read_only,
-        "Propagation": used.options.propagation,
+        "Status": status.word(),
+        "Running": status.is_running(),
+        "Paused": false,
+        "Restarting": false,
+        "OOMKilled": false,
+        "Dead": false,
+        "Pid": live.as_ref().map_or(0, |live| live.init.pid),
+        "MonitorPid": live.as_ref().map_or(0, |live| live.monitor.pid),
+        "ExitCode": code,
+        "Error": exit.as_ref().and_then(|e| e.error.clone()).unwrap_or_default(),
+        "StartedAt": time(started),
+        "FinishedAt": time(finished),
+        // A template may ask whether there is a health check.
+        "Health": Value::Null,
     })
+}
+
+fn config(record: &Record, image: Option<&Image>) -> Value {
+    let Record { spec, interactive, entrypoint, command, labels, .. } = record;
+    let process = &spec.process;
+    let of_image = image.map(|image| &image.config.config);
+    json!({
+        "Hostname": spec.hostname,
+        "Domainname": "",
+        "User": process.user,
+        "AttachStdin": false,
+        "AttachStdout": false,
+        "AttachStderr": false,
+        "ExposedPorts": keys(of_image.into_iter().flat_map(|config| &config.exposed_ports)),
+        "Tty": process.terminal,
+        "OpenStdin": interactive,
+        "StdinOnce": interactive,
+        "Env": process.env,
+        "Cmd": command,
+        "Image": record.image,
+        "Volumes": keys(of_image.into_iter().flat_map(|config| &config.volumes)),
+        "WorkingDir": process.cwd,
+        "Entrypoint": entrypoint,
+        "OnBuild": of_image.map(|config| config.on_build.as_slice()).unwrap_or_default(),
+        "Labels": labels,
+        "StopSignal": signal_name(record.stop_signal),
+        "StopTimeout": record.stop_timeout,
+    })
+}
+
+/// A signal's name (signal(7)).
+fn signal_name(number: i32) -> String {
+    match Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) => format!("SIGRTMIN+{}", number - nix::libc::SIGRTMIN()),
+    }
+}
+
+fn host_config(container: &Container) -> Value {
+    let Container { record, .. } = container;
+    let Record { spec, mounts, log, dns, .. } = record;
+    let process = &spec.process;
+    let names = |set: CapSet| set.names().collect::<Vec<_>>();
+    let (granted, usual) = (process.capabilities, CapSet::DEFAULT);
+    let tmpfs: Map<String, Value> = mounts
+        .iter()
+        .filter(|used| matches!(used.kind, MountKind::Tmpfs { .. }))
+        .map(|used| (used.destination.clone(), mode(used).into()))
+        .collect();
+    let ulimit = |limit: &Rlimit| {
+        // As docker shows it, no limit is -1.
+        let number = |n: u64| i64::try_from(n).unwrap_or(-1);
+        json!({ "Name": limit.name, "Soft": number(limit.soft), "Hard": number(limit.hard) })
+    };
+    let mut value = json!({
+        "Binds": mounts.iter().filter_map(bind).collect::<Vec<_>>(),
+        "LogConfig": {
+            "Type": log.driver,
+            "Config": { "max-size": log.max_size.to_string(), "max-file": log.max_file.to_string() },
+            "Path": log_path(container),
+        },
+        "NetworkMode": network_text(spec.network),
+        "AutoRemove": record.rm,
+        "CapAdd": if spec.privileged { Vec::new() } else { names(granted.without(usual)) },
+        "CapDrop": names(usual.without(granted)),
+        "CgroupnsMode": "private",
+        "Dns": dns.servers,
+        "DnsOptions": dns.options,
+        "DnsSearch": dns.search,
+        "ExtraHosts": record.add_hosts.iter().map(|(name, ip)| format!("{name}:{ip}")).collect::<Vec<_>>(),
+        "IpcMode": "private",
+        "Privileged": spec.privileged,
+        "ReadonlyRootfs": spec.read_only_root,
+        "SecurityOpt": security_options(record),
+        "Tmpfs": tmpfs,
+        "UsernsMode": if spec.keep_id.is_some() { "keep-id" } else { "" },
+        "ShmSize": spec.shm_size,
+        "Runtime": "coracle",
+        "Init": process.init,
+        "Ulimits": process.rlimits.iter().map(ulimit).collect::<Vec<_>>(),
+        "MaskedPaths": spec.masked_paths,
+        "ReadonlyPaths": spec.read_only_paths,
+    });
+    if let (Value::Object(fields), Value::Object(unset)) = (&mut value, unset()) {
+        fields.extend(unset);
+    }
+    value
+}
+
+/// docker's settings that a container cannot have here, for scripts that ask for them.
+fn unset() -> Value {
+    json!({
+        "ContainerIDFile": "",
+        "PortBindings": {},
+        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "VolumeDriver": "",
+        "VolumesFrom": [],
+        "GroupAdd": [],
+        "Cgroup": "",
+        "Links": [],
+        "OomScoreAdj": 0,
+        "PidMode": "",
+        "PublishAllPorts": false,
+        "UTSMode": "",
+        "Isolation": "",
+        "CpuShares": 0,
+        "Memory": 0,
+        "MemoryReservation": 0,
+        "MemorySwap": 0,
+        "NanoCpus": 0,
+        "CpuPeriod": 0,
+        "CpuQuota": 0,
+        "CpusetCpus": "",
+        "CpusetMems": "",
+        "PidsLimit": 0,
+        "OomKillDisable": false,
+        "Devices": [],
+        "DeviceRequests": [],
+    })
+}
+
+fn security_options(record: &Record) -> Vec<&'static str> {
+    let process = &record.spec.process;
+    let seccomp = match process.seccomp {
+        SeccompProfile::Default => None,
+        // It comes with --privileged and was not asked for.
+        SeccompProfile::Unconfined if record.spec.privileged => None,
+        SeccompProfile::Unconfined => Some("seccomp=unconfined"),
+        SeccompProfile::Custom(_) => Some("seccomp=custom"),
+    };
+    process.no_new_privileges.then_some("no-new-privileges").into_iter().chain(seccomp).collect()
+}
+
+/// docker's fields: scripts ask for them although there is no address to tell.
+fn network_settings(network: Network) -> Value {
+    let addresses = || {
+        json!({
+            "Gateway": "",
+            "IPAddress": "",
+            "IPPrefixLen": 0,
+            "IPv6Gateway": "",
+            "GlobalIPv6Address": "",
+            "GlobalIPv6PrefixLen": 0,
+            "MacAddress": "",
+        })
+    };
+    let mut value = addresses();
+    if let Value::Object(fields) = &mut value {
+        fields.insert("Bridge".into(), "".into());
+        fields.insert("SandboxID".into(), "".into());
+        fields.insert("SandboxKey".into(), "".into());
+        fields.insert("Ports".into(), json!({}));
+        fields.insert("Networks".into(), json!({ network_text(network): addresses() }));
+    }
+    value
+}
+
+/// What was given to `-v`, if anything could be.
+fn bind(used: &MountUse) -> Option<String> {
+    let source = match &used.kind {
+        MountKind::Bind { path } => path.display().to_string(),
+        MountKind::Volume { name, anonymous: false } => name.clone(),
+        MountKind::Volume { .. } | MountKind::Tmpfs { .. } => return None,
+    };
+    let mode = mode(used);
+    let mode = if mode.is_empty() { mode } else { format!(":{mode}") };
+    Some(format!("{source}:{}{mode}", used.destination))
+}
+
+/// The options of a mount that are not the usual ones, as `-v` and `--tmpfs` take them.
+fn mode(used: &MountUse) -> String {
+    let o = &used.options;
+    let propagation = match o.propagation {
+        Propagation::Private => None,
+        _ => Some(propagation(o)),
+    };
+    let (size, mode) = match used.kind {
+        MountKind::Tmpfs { size, mode } => {
+            (size.map(|size| format!("size={size}")), (mode != 0o1777).then(|| format!("mode={mode:o}")))
+        }
+        _ => (None, None),
+    };
+    let flags = [
+        (o.read_only, "ro"),
+        (o.chown, "U"),
+        (o.no_copy, "nocopy"),
+        (o.no_exec, "noexec"),
+        (o.suid, "suid"),
+        (o.dev, "dev"),
+        (o.non_recursive, "bind"),
+    ];
+    let flags = flags.into_iter().filter(|(on, _)| *on).map(|(_, name)| name.to_owned());
+    flags.chain(propagation.map(str::to_owned)).chain(size).chain(mode).collect::<Vec<_>>().join(",")
+}
+
+fn propagation(options: &MountOptions) -> &'static str {
+    match (options.propagation, options.non_recursive) {
+        (Propagation::Private, false) => "rprivate",
+        (Propagation::Private, true) => "private",
+        (Propagation::Slave, false) => "rslave",
+        (Propagation::Slave, true) => "slave",
+        (Propagation::Shared, false) => "rshared",
+        (Propagation::Shared, true) => "shared",
+    }
+}
+
+fn mount(paths: &Paths, used: &MountUse) -> Value {
+    let mut value = json!({
+        "Type": "",
+        "Name": "",
+        "Source": "",
+        "Destination": used.destination,
+        "Driver": "",
+        "Mode": mode(used),
+        "RW": !used.options.read_only,
+        "Propagation": "",
+    });
+    let mut set = |field: &str, text: String| value[field] = text.into();
+    match &used.kind {
+        MountKind::Bind { path } => {
+            set("Type", "bind".into());
+            set("Source", path.display().to_string());
+            set("Propagation", propagation(&used.options).into());
+        }
+        MountKind::Volume { name, .. } => {
+            set("Type", "volume".into());
+            set("Name", name.clone());
+            let folder = Volumes::new(paths).get(name).map(|volume| volume.data());
+            set("Source", folder.map(|folder| folder.display().to_string()).unwrap_or_default());
+            set("Driver", "local".into());
+        }
+        MountKind::Tmpfs { .. } => set("Type", "tmpfs".into()),
+    }
+    value
 }

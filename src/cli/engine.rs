@@ -51,6 +51,11 @@ impl Engine {
         }
     }
 
+    /// The container that is meant. As in docker, which shows a container's name with a slash before it, one may be typed.
+    pub fn find(&self, name: &str) -> Result<Container, container::Error> {
+        store::find(&self.paths, name.strip_prefix('/').unwrap_or(name))
+    }
+
     /// The containers that are meant. What is not found is an error of its own, after the others are done.
     pub fn select(&self, selection: &Selection) -> anyhow::Result<(Vec<Container>, Vec<container::Error>)> {
         let (mut found, mut errors) = (Vec::new(), Vec::new());
@@ -63,7 +68,7 @@ impl Engine {
             }
         }
         for name in &selection.names {
-            match store::find(&self.paths, name) {
+            match self.find(name) {
                 Ok(container) => found.push(container),
                 Err(error) if selection.ignore_missing && lifecycle::is_missing(&error) => {}
                 Err(error) => errors.push(error),

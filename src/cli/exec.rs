@@ -4,9 +4,9 @@ use super::args::{self, Given, list, option, switch};
 use super::engine::{self, Engine};
 use super::parse::{self, Host};
 use super::{Action, Context, Entry, Error, create_flags};
+use crate::container::exec;
 use crate::container::request::ExecRequest;
 use crate::container::session::Interaction;
-use crate::container::{exec, store};
 use clap::{ArgMatches, Command};
 
 /// `coracle exec`.
@@ -73,7 +73,7 @@ pub fn options(args: &ArgMatches) -> Result<ExecOptions, Error> {
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let options = options(args)?;
     let engine = Engine::open(context)?;
-    let container = store::find(&engine.paths, &options.container)?;
+    let container = engine.find(&options.container)?;
     let request = &options.request;
     let window = engine::window().filter(|_| request.tty);
     let mut client = exec::exec(&engine.paths, &engine.identity, &container, request, window)?;

@@ -2,10 +2,14 @@
 
 use super::args::{Given, operands, option, switch};
 use super::engine::Engine;
-use super::{Action, Context, Entry, parse};
-use super::{Error, container_view};
-use crate::container::{lifecycle, store};
-use crate::output::{self, template};
+use super::stores::{self, Stores};
+use super::{Action, Context, Entry, Error, parse};
+use super::{container_view, image_view, volume};
+use crate::container::lifecycle;
+use crate::container::store::Container;
+use crate::output::{self, template::Template};
+use crate::volume::{self as volumes, Volumes};
+use crate::{image, state};
 use clap::{ArgMatches, Command};
 use serde_json::Value;
 
@@ -124,6 +128,11 @@ fn run_volume(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
 /// Shows what is found; what is not is an error at the end.
 fn show(context: &Context, options: &InspectOptions) -> anyhow::Result<u8> {
     let engine = Engine::open(context)?;
+    // A template that is none is an error before anything is looked for.
+    let template = match options.format.as_deref() {
+        None | Some("json" | "") => None,
+        Some(text) => Some(Template::parse(text)?),
+    };
     let (mut found, mut worst) = (Vec::new(), 0);
     for name in &options.names {
         match look_up(&engine, options, name) {
@@ -131,39 +140,57 @@ fn show(context: &Context, options: &InspectOptions) -> anyhow::Result<u8> {
             Err(error) => worst = super::report(&error),
         }
     }
-    match options.format.as_deref() {
-        None | Some("json" | "") => {
-            let text = serde_json::to_string_pretty(&found)?;
-            output::print(&format!("{text}\n"))?;
+    match template {
+        // docker's two forms.
+        None if options.format.as_deref() == Some("json") => {
+            output::print(&format!("{}\n", Value::Array(found)))?;
         }
+        None => output::print(&format!("{:#}\n", Value::Array(found)))?,
         Some(template) => {
             for value in &found {
-                output::print(&format!(
-                    "{}\n",
-                    template::format(Some(template), value)?.trim_end_matches('\n')
-                ))?;
+                output::print(&format!("{}\n", template.render(value)?))?;
             }
         }
     }
     Ok(worst)
 }
 
+/// The thing of this name: of the kind asked for, or the first of container, image and volume.
 fn look_up(engine: &Engine, options: &InspectOptions, name: &str) -> anyhow::Result<Value> {
     let any = options.kind == Kind::Any;
     if any || options.kind == Kind::Container {
-        match store::find(&engine.paths, name) {
-            Ok(container) => {
-                let size =
-                    options.size.then(|| crate::state::tree_size(&container.places.data.join("upper")));
-                return Ok(container_view::inspect(&container, size));
-            }
+        match engine.find(name) {
+            Ok(container) => return Ok(container_of(engine, options, &container)),
             Err(error) if any && lifecycle::is_missing(&error) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Error::usage(
-        format!("no such object: {name}"),
-        "'coracle ps -a', 'coracle images' and 'coracle volume ls' list what there is",
-    )
-    .into())
+    if any || options.kind == Kind::Image {
+        let stores = Stores::open(engine);
+        match stores.images.resolve(name) {
+            Ok(image) => return image_view::inspect(&stores, &image),
+            // What no image can be called may be a volume's name.
+            Err(image::Error::NotFound(_) | image::Error::Reference(_)) if any => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match Volumes::new(&engine.paths).get(name) {
+        Ok(volume) => Ok(volume::inspect(&volume)),
+        Err(volumes::Error::Missing(_) | volumes::Error::Name(_)) if any => Err(Error::usage(
+            format!("no such object: {name}"),
+            "'coracle ps -a', 'coracle images' and 'coracle volume ls' list what there is",
+        )
+        .into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn container_of(engine: &Engine, options: &InspectOptions, container: &Container) -> Value {
+    let size = options.size.then(|| {
+        let own = state::tree_size(&container.places.data.join("upper"));
+        (own, own + stores::layers_size(engine, &container.record.layers))
+    });
+    // An image that is gone or broken takes nothing from its container but what it alone knows.
+    let image = Stores::open(engine).images.by_id(container.record.image_id).ok().flatten();
+    container_view::inspect(&engine.paths, container, image.as_ref(), size)
 }

@@ -68,7 +68,7 @@ pub fn options(args: &ArgMatches) -> Result<LogsOptions, Error> {
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let options = options(args)?;
     let engine = Engine::open(context)?;
-    let container = store::find(&engine.paths, &options.container)?;
+    let container = engine.find(&options.container)?;
     let query = LogQuery {
         follow: options.follow,
         tail: options.tail,

@@ -17,6 +17,7 @@ mod container_view;
 mod dispatch;
 mod engine;
 mod error;
+mod image_view;
 pub mod parse;
 mod stores;
 

@@ -188,7 +188,10 @@ fn test(key: &str, value: &str, all: &[store::Container], now: SystemTime) -> an
                     "quote special characters with \\",
                 )
             })?;
-            Box::new(move |c| pattern.is_match(&c.record.name))
+            // docker's names begin with a slash, and it matches with and without.
+            Box::new(move |c| {
+                pattern.is_match(&c.record.name) || pattern.is_match(&format!("/{}", c.record.name))
+            })
         }
         "status" => Box::new(move |c| c.status.word() == value),
         "exited" => {

@@ -67,7 +67,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     selection.ignore_missing |= options.force;
     let mut broken = Vec::new();
     for name in &selection.names {
-        if store::find(&engine.paths, name).is_err_and(|e| e.is_broken_record()) {
+        if engine.find(name).is_err_and(|e| e.is_broken_record()) {
             broken.push(name.clone());
             lifecycle::remove_broken(&engine.paths, &engine.identity, &store::find_id(&engine.paths, name)?)?;
             output::print(&format!("{name}\n"))?;

@@ -5,7 +5,6 @@ use super::engine::{self, Engine};
 use super::{Action, Context, Entry, Error, create_flags};
 use crate::container::lifecycle;
 use crate::container::session::Interaction;
-use crate::container::store;
 use crate::output;
 use clap::{ArgMatches, Command};
 
@@ -70,7 +69,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let engine = Engine::open(context)?;
     engine.tidy();
     if options.attach {
-        let container = store::find(&engine.paths, &options.names.concat())?;
+        let container = engine.find(&options.names.concat())?;
         let record = container.record.clone();
         let window = engine::window().filter(|_| record.spec.process.terminal);
         let client = lifecycle::start(&engine.paths, &engine.identity, &container, window)?;
@@ -85,7 +84,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let mut worst = 0;
     for name in &options.names {
         let started = (|| {
-            let container = store::find(&engine.paths, name)?;
+            let container = engine.find(name)?;
             if !container.status.is_running() {
                 let window = engine::window().filter(|_| container.record.spec.process.terminal);
                 let mut client = lifecycle::start(&engine.paths, &engine.identity, &container, window)?;

@@ -4,7 +4,7 @@ use super::args::{Given, operands, option, switch};
 use super::engine::{self, Engine};
 use super::parse::{self, Invalid};
 use super::{Action, Context, Entry, Error};
-use crate::container::{lifecycle, store};
+use crate::container::lifecycle;
 use crate::output;
 use clap::{ArgMatches, Command};
 
@@ -56,9 +56,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     engine.tidy();
     let mut errors = Vec::new();
     for name in &options.names {
-        match store::find(&engine.paths, name)
-            .and_then(|container| lifecycle::wait(&engine.paths, &container))
-        {
+        match engine.find(name).and_then(|container| lifecycle::wait(&engine.paths, &container)) {
             Ok(code) => output::print(&format!("{}\n", code.unwrap_or(-1)))?,
             Err(error) if options.ignore_missing && lifecycle::is_missing(&error) => output::print("-1\n")?,
             Err(error) => errors.push(error),
