@@ -70,6 +70,13 @@ pub trait Given {
     fn parsed<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, Invalid>) -> Result<Option<T>, Error> {
         self.text(name).map(|text| parse(text).map_err(Error::value(name, text))).transpose()
     }
+    /// The value of an [`option`], parsed; empty is docker's way to say that it is not given, as in `--name "$NAME"`.
+    fn filled<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, Invalid>) -> Result<Option<T>, Error> {
+        match self.text(name) {
+            Some("") => Ok(None),
+            _ => self.parsed(name, parse),
+        }
+    }
     /// The values of a [`list`], parsed.
     fn each<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, Invalid>) -> Result<Vec<T>, Error> {
         self.texts(name).into_iter().map(|text| parse(text).map_err(Error::value(name, text))).collect()

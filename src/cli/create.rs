@@ -8,6 +8,7 @@ use crate::container::recover;
 use crate::container::request::NetworkMode;
 use crate::image::ImageStore;
 use crate::output;
+use crate::state::{self, Durability};
 use clap::ArgMatches;
 
 /// `coracle create`.
@@ -45,6 +46,11 @@ pub(super) fn make(engine: &Engine, options: &CreateOptions) -> anyhow::Result<C
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let engine = Engine::open(context)?;
     let created = make(&engine, &options(args)?)?;
+    if created.record.rm {
+        // What is in the run root without a monitor is the trace of a killed one: it rests with the others until it is
+        // started.
+        state::write_json(&created.places.record(false), &created.record, Durability::PowerCut)?;
+    }
     recover::forget_run(&created.places)?;
     output::print(&format!("{}\n", created.record.id))?;
     Ok(0)

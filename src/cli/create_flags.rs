@@ -229,16 +229,16 @@ pub(super) fn request(args: &ArgMatches, host: &Host) -> Result<CreateRequest, E
     Ok(CreateRequest {
         image,
         command: words.collect(),
-        name: args.parsed("name", parse::name)?,
+        name: args.filled("name", parse::name)?,
         entrypoint: args.text("entrypoint").map(parse::entrypoint),
         env: env(args, host)?,
         unset_env: args.each("unsetenv", parse::nonempty)?,
-        workdir: args.parsed("workdir", parse::workdir)?,
-        user: args.parsed("user", parse::user)?,
-        hostname: args.parsed("hostname", parse::hostname)?,
+        workdir: args.filled("workdir", parse::workdir)?,
+        user: args.filled("user", parse::user)?,
+        hostname: args.filled("hostname", parse::hostname)?,
         labels: labels(args)?.into_iter().collect(),
         mounts: mounts(args, host)?,
-        userns: args.parsed("userns", parse::userns)?.unwrap_or_default(),
+        userns: args.filled("userns", parse::userns)?.unwrap_or_default(),
         network: network(args)?,
         privileged: args.on("privileged"),
         cap_add: args.each("cap-add", parse::capabilities)?.concat(),
@@ -251,10 +251,10 @@ pub(super) fn request(args: &ArgMatches, host: &Host) -> Result<CreateRequest, E
         detach_keys: detach_keys(args)?,
         init: args.on("init"),
         rm: args.on("rm"),
-        stop_signal: args.parsed("stop-signal", parse::signal)?,
+        stop_signal: args.filled("stop-signal", parse::signal)?,
         stop_timeout: args.parsed("stop-timeout", parse::stop_timeout)?,
         rlimits: args.each("ulimit", parse::ulimit)?,
-        shm_size: args.parsed("shm-size", parse::bytes)?,
+        shm_size: args.filled("shm-size", parse::bytes)?,
         add_hosts: args.each("add-host", parse::add_host)?,
         dns: Dns {
             servers: args.each("dns", parse::dns_server)?,
@@ -343,7 +343,7 @@ fn security(args: &ArgMatches, host: &Host) -> Result<SecurityOptions, Error> {
 }
 
 fn log(args: &ArgMatches) -> Result<LogOptions, Error> {
-    let driver = args.parsed("log-driver", parse::log_driver)?.unwrap_or_default();
+    let driver = args.filled("log-driver", parse::log_driver)?.unwrap_or_default();
     let mut options = LogOptions { driver, ..LogOptions::default() };
     for text in args.texts("log-opt") {
         parse::log_opt(text, &mut options).map_err(Error::value("log-opt", text))?;

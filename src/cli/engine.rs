@@ -3,7 +3,6 @@
 
 use super::selection::Selection;
 use super::{Context, Error};
-use crate::container::record::Record;
 use crate::container::session::{Client, Ending, Interaction};
 use crate::container::store::{self, Container, Entry};
 use crate::container::{self, lifecycle};
@@ -12,6 +11,7 @@ use crate::output;
 use crate::state::Paths;
 use crate::userns::{Identity, Mode};
 use rustix::termios::Winsize;
+use std::io::IsTerminal;
 
 /// Where the user's state is and what ids the user has.
 pub struct Engine {
@@ -56,61 +56,47 @@ impl Engine {
         store::find(&self.paths, name.strip_prefix('/').unwrap_or(name))
     }
 
-    /// The containers that are meant. What is not found is an error of its own, after the others are done.
-    pub fn select(&self, selection: &Selection) -> anyhow::Result<(Vec<Container>, Vec<container::Error>)> {
-        let (mut found, mut errors) = (Vec::new(), Vec::new());
-        if selection.all {
-            for entry in store::list(&self.paths)? {
-                match entry {
-                    Entry::Whole(container) => found.push(*container),
-                    Entry::Broken(_, error) => errors.push(error),
-                }
-            }
+    /// What the containers that are meant are called: as typed, or by their ids, the newest first, where all are.
+    pub fn names(&self, selection: &Selection) -> Result<Vec<String>, container::Error> {
+        if !selection.all {
+            return Ok(selection.names.clone());
         }
-        for name in &selection.names {
-            match self.find(name) {
-                Ok(container) => found.push(container),
-                Err(error) if selection.ignore_missing && lifecycle::is_missing(&error) => {}
-                Err(error) => errors.push(error),
-            }
-        }
-        Ok((found, errors))
+        let id = |entry| match entry {
+            Entry::Whole(container) => container.record.id.to_string(),
+            Entry::Broken(id, _) => id.to_string(),
+        };
+        Ok(store::list(&self.paths)?.into_iter().map(id).collect())
     }
 
-    /// Does something to each of the containers meant, prints what it is called, and reports the errors at the end.
+    /// Does something to each of the containers meant, and prints what it is called if that says so. One that fails
+    /// does not keep the others from it: the errors are returned.
     pub fn each(
         &self,
         selection: &Selection,
-        mut work: impl FnMut(&Container) -> Result<bool, container::Error>,
-    ) -> anyhow::Result<u8> {
-        let (containers, mut errors) = self.select(selection)?;
-        for container in &containers {
-            match work(container) {
-                Ok(true) => output::print(&format!("{}\n", called(selection, &container.record)))?,
+        mut work: impl FnMut(&Container) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<Vec<anyhow::Error>> {
+        let mut errors = Vec::new();
+        for name in self.names(selection)? {
+            match self.find(&name).map_err(Into::into).and_then(|container| work(&container)) {
+                Ok(true) => output::print(&format!("{name}\n"))?,
                 Ok(false) => {}
+                // Of all, one may have gone meanwhile.
+                Err(error) if (selection.ignore_missing || selection.all) && is_missing(&error) => {}
                 Err(error) => errors.push(error),
             }
         }
-        report_all(errors)
+        Ok(errors)
     }
 }
 
-/// What the user called a container: the name typed, or its id where all were meant.
-fn called<'a>(selection: &'a Selection, record: &'a Record) -> &'a str {
-    let typed = selection
-        .names
-        .iter()
-        .find(|name| **name == record.name || record.id.as_str().starts_with(name.as_str()));
-    typed.map_or(record.id.as_str(), String::as_str)
+/// Whether an error says that there is no such container.
+pub fn is_missing(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(lifecycle::is_missing)
 }
 
-/// Reports all errors but the last, which becomes the command's.
-pub fn report_all(mut errors: Vec<container::Error>) -> anyhow::Result<u8> {
-    let Some(last) = errors.pop() else { return Ok(0) };
-    for error in errors {
-        super::report(&error.into());
-    }
-    Err(last.into())
+/// Reports errors; the command's exit code.
+pub fn report_all(errors: &[anyhow::Error]) -> u8 {
+    errors.iter().map(super::report).max().unwrap_or(0)
 }
 
 /// The size of the user's terminal.
@@ -122,6 +108,9 @@ pub fn window() -> Option<Winsize> {
 
 /// Takes part in a session until it ends or is left; the exit code.
 pub fn interact(client: Client, how: &Interaction) -> anyhow::Result<u8> {
+    if how.terminal && how.stdin && !std::io::stdin().is_terminal() {
+        output::warn("standard input is no terminal: -t and -i may not work together as expected");
+    }
     ending(client.interact(how)?)
 }
 

@@ -60,8 +60,8 @@ pub fn options(args: &ArgMatches) -> Result<ExecOptions, Error> {
     let request = ExecRequest {
         command,
         env: create_flags::env(args, &Host::here())?,
-        workdir: args.parsed("workdir", parse::workdir)?,
-        user: args.parsed("user", parse::user)?,
+        workdir: args.filled("workdir", parse::workdir)?,
+        user: args.filled("user", parse::user)?,
         privileged: args.on("privileged"),
         tty: args.on("tty"),
         interactive: args.on("interactive"),

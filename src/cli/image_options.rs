@@ -52,8 +52,8 @@ impl ImageOptions {
     /// What was given.
     pub(super) fn of(args: &ArgMatches, policy: &str) -> Result<Self, Error> {
         Ok(Self {
-            policy: args.parsed(policy, parse::pull_policy)?,
-            platform: args.parsed("platform", parse::platform)?,
+            policy: args.filled(policy, parse::pull_policy)?,
+            platform: args.filled("platform", parse::platform)?,
             tls_verify: args.maybe("tls-verify"),
             authfile: args.path("authfile"),
             quiet: args.on("quiet"),

@@ -1,7 +1,7 @@
 //! `coracle kill`.
 
 use super::args::{Given, operands, option};
-use super::engine::Engine;
+use super::engine::{self, Engine};
 use super::selection::{Selection, all};
 use super::{Action, Context, Entry, Error, parse};
 use crate::container::lifecycle;
@@ -37,16 +37,18 @@ fn define(command: Command) -> Command {
 /// What the flags ask for.
 pub fn options(args: &ArgMatches) -> Result<KillOptions, Error> {
     let signal = args.parsed("signal", parse::signal)?.unwrap_or(SIGKILL);
-    Ok(KillOptions { containers: Selection::of(args)?, signal })
+    Ok(KillOptions { containers: Selection::of(args, "container")?, signal })
 }
 
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let options = options(args)?;
     let engine = Engine::open(context)?;
-    engine.each(&options.containers, |container| {
+    let errors = engine.each(&options.containers, |container| {
         if options.containers.all && !container.status.is_running() {
             return Ok(false);
         }
-        lifecycle::kill(&engine.paths, container, options.signal).map(|()| true)
-    })
+        lifecycle::kill(&engine.paths, container, options.signal)?;
+        Ok(true)
+    })?;
+    Ok(engine::report_all(&errors))
 }

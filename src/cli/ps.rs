@@ -29,6 +29,9 @@ const FILTERS: [&str; 12] = [
     "command",
 ];
 
+/// docker's: not all of them can be had here.
+const STATES: [&str; 7] = ["restarting", "running", "removing", "paused", "dead", "created", "exited"];
+
 const SORTS: [&str; 8] = ["created", "command", "id", "image", "names", "runningfor", "size", "status"];
 
 /// What `ps` is asked for.
@@ -193,7 +196,13 @@ fn test(key: &str, value: &str, all: &[store::Container], now: SystemTime) -> an
                 pattern.is_match(&c.record.name) || pattern.is_match(&format!("/{}", c.record.name))
             })
         }
-        "status" => Box::new(move |c| c.status.word() == value),
+        "status" => match STATES.contains(&value.as_str()) {
+            true => Box::new(move |c| c.status.word() == value),
+            false => {
+                let what = format!("status={value}: unknown container state");
+                return Err(Error::usage(what, format!("one of: {}", STATES.join(", "))).into());
+            }
+        },
         "exited" => {
             let code: i32 = value
                 .parse()

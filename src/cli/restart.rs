@@ -5,7 +5,6 @@ use super::engine::{self, Engine};
 use super::selection::{Selection, all};
 use super::{Action, Context, Entry, Error, parse};
 use crate::container::lifecycle;
-use crate::output;
 use clap::{ArgMatches, Command};
 
 /// `coracle restart`.
@@ -45,7 +44,7 @@ fn define(command: Command) -> Command {
 /// What the flags ask for.
 pub fn options(args: &ArgMatches) -> Result<RestartOptions, Error> {
     Ok(RestartOptions {
-        containers: Selection::of(args)?,
+        containers: Selection::of(args, "container")?,
         timeout: args.parsed("time", parse::stop_timeout)?,
     })
 }
@@ -54,19 +53,12 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let options = options(args)?;
     let engine = Engine::open(context)?;
     engine.tidy();
-    let (containers, errors) = engine.select(&options.containers)?;
-    let mut worst = 0;
-    for container in &containers {
-        let restarted = (|| {
-            lifecycle::stop(&engine.paths, container, options.timeout)?;
-            let window = engine::window().filter(|_| container.record.spec.process.terminal);
-            let mut client = lifecycle::start(&engine.paths, &engine.identity, container, window)?;
-            engine::started(&mut client)
-        })();
-        match restarted {
-            Ok(()) => output::print(&format!("{}\n", container.record.name))?,
-            Err(error) => worst = super::report(&error),
-        }
-    }
-    Ok(engine::report_all(errors)?.max(worst))
+    let errors = engine.each(&options.containers, |container| {
+        lifecycle::stop(&engine.paths, container, options.timeout)?;
+        let window = engine::window().filter(|_| container.record.spec.process.terminal);
+        let mut client = lifecycle::start(&engine.paths, &engine.identity, container, window)?;
+        engine::started(&mut client)?;
+        Ok(true)
+    })?;
+    Ok(engine::report_all(&errors))
 }

@@ -4,7 +4,7 @@ use super::args::{Given, operands, option, switch};
 use super::engine::Engine;
 use super::selection::{Selection, all, ignore};
 use super::{Action, Context, Entry, Error, parse};
-use crate::container::{lifecycle, store};
+use crate::container::{self, lifecycle, store};
 use crate::output;
 use clap::{ArgMatches, Command};
 
@@ -47,7 +47,7 @@ fn define(command: Command) -> Command {
 /// What the flags ask for.
 pub fn options(args: &ArgMatches) -> Result<RmOptions, Error> {
     let options = RmOptions {
-        containers: Selection::of(args)?,
+        containers: Selection::of(args, "container")?,
         force: args.on("force"),
         volumes: args.on("volumes"),
         timeout: args.parsed("time", parse::stop_timeout)?,
@@ -65,17 +65,35 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let mut selection = options.containers.clone();
     // As with docker's and rm(1), what is not there is as removed as can be.
     selection.ignore_missing |= options.force;
-    let mut broken = Vec::new();
-    for name in &selection.names {
-        if engine.find(name).is_err_and(|e| e.is_broken_record()) {
-            broken.push(name.clone());
-            lifecycle::remove_broken(&engine.paths, &engine.identity, &store::find_id(&engine.paths, name)?)?;
-            output::print(&format!("{name}\n"))?;
+    let mut worst = 0;
+    for name in engine.names(&selection)? {
+        match remove(&engine, &name, &options) {
+            Ok(()) => output::print(&format!("{name}\n"))?,
+            Err(error) if (selection.ignore_missing || selection.all) && lifecycle::is_missing(&error) => {}
+            Err(error) => {
+                // podman's codes.
+                let code = match error {
+                    container::Error::NotFound(_) => Some(1),
+                    container::Error::State { .. } => Some(2),
+                    _ => None,
+                };
+                let ours = super::report(&error.into());
+                worst = worst.max(code.unwrap_or(ours));
+            }
         }
     }
-    selection.names.retain(|name| !broken.contains(name));
-    engine.each(&selection, |container| {
-        let (Engine { paths, identity }, timeout) = (&engine, options.timeout);
-        lifecycle::remove(paths, identity, container, options.force, timeout, options.volumes).map(|()| true)
-    })
+    Ok(worst)
+}
+
+fn remove(engine: &Engine, name: &str, options: &RmOptions) -> Result<(), container::Error> {
+    let Engine { paths, identity } = engine;
+    match engine.find(name) {
+        Ok(found) => {
+            lifecycle::remove(paths, identity, &found, options.force, options.timeout, options.volumes)
+        }
+        Err(error) if error.is_broken_record() => {
+            lifecycle::remove_broken(paths, identity, &store::find_id(paths, name)?)
+        }
+        Err(error) => Err(error),
+    }
 }

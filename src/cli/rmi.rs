@@ -41,7 +41,7 @@ fn define(command: Command) -> Command {
 
 /// What the flags ask for.
 pub fn options(args: &ArgMatches) -> Result<RmiOptions, Error> {
-    Ok(RmiOptions { images: Selection::of(args)?, force: args.on("force") })
+    Ok(RmiOptions { images: Selection::of(args, "image")?, force: args.on("force") })
 }
 
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
@@ -66,9 +66,14 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
                 if missing && (options.images.ignore_missing || options.force) {
                     continue;
                 }
-                // docker's and podman's code for an image that is not there.
-                let code = super::report(&error);
-                worst = worst.max(if missing { 1 } else { code });
+                // podman's codes.
+                let code = match error.downcast_ref() {
+                    Some(crate::image::Error::NotFound(_)) => Some(1),
+                    Some(crate::image::Error::Conflict { .. }) => Some(2),
+                    _ => None,
+                };
+                let ours = super::report(&error);
+                worst = worst.max(code.unwrap_or(ours));
             }
         }
     }

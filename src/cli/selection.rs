@@ -24,13 +24,13 @@ pub(super) fn ignore() -> Arg {
 }
 
 impl Selection {
-    /// What was given: names, or all.
-    pub(super) fn of(args: &ArgMatches) -> Result<Self, Error> {
+    /// What was given: names, or all; `what` is the word for one.
+    pub(super) fn of(args: &ArgMatches, what: &str) -> Result<Self, Error> {
         let names = args.operands();
         let all = args.on("all");
         match (all, names.is_empty()) {
             (true, false) => Err(Error::usage("--all and names exclude each other", "leave out one of them")),
-            (false, true) => Err(Error::usage("no container named", "name one or more, or use --all")),
+            (false, true) => Err(Error::usage(format!("no {what} named"), "name one or more, or use --all")),
             _ => Ok(Self { names, all, ignore_missing: args.on("ignore") }),
         }
     }

@@ -1,7 +1,7 @@
 //! `coracle stop`.
 
 use super::args::{Given, operands, option};
-use super::engine::Engine;
+use super::engine::{self, Engine};
 use super::selection::{Selection, all, ignore};
 use super::{Action, Context, Entry, Error, parse};
 use crate::container::lifecycle;
@@ -39,17 +39,22 @@ fn define(command: Command) -> Command {
 
 /// What the flags ask for.
 pub fn options(args: &ArgMatches) -> Result<StopOptions, Error> {
-    Ok(StopOptions { containers: Selection::of(args)?, timeout: args.parsed("time", parse::stop_timeout)? })
+    Ok(StopOptions {
+        containers: Selection::of(args, "container")?,
+        timeout: args.parsed("time", parse::stop_timeout)?,
+    })
 }
 
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let options = options(args)?;
     let engine = Engine::open(context)?;
     engine.tidy();
-    engine.each(&options.containers, |container| {
+    let errors = engine.each(&options.containers, |container| {
         if options.containers.all && !container.status.is_running() {
             return Ok(false);
         }
-        lifecycle::stop(&engine.paths, container, options.timeout).map(|()| true)
-    })
+        lifecycle::stop(&engine.paths, container, options.timeout)?;
+        Ok(true)
+    })?;
+    Ok(engine::report_all(&errors))
 }

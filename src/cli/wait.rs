@@ -59,8 +59,8 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         match engine.find(name).and_then(|container| lifecycle::wait(&engine.paths, &container)) {
             Ok(code) => output::print(&format!("{}\n", code.unwrap_or(-1)))?,
             Err(error) if options.ignore_missing && lifecycle::is_missing(&error) => output::print("-1\n")?,
-            Err(error) => errors.push(error),
+            Err(error) => errors.push(error.into()),
         }
     }
-    engine::report_all(errors)
+    Ok(engine::report_all(&errors))
 }

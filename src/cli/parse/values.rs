@@ -207,6 +207,7 @@ pub fn userns(text: &str) -> Result<UsernsMode, Invalid> {
 /// `--network`.
 pub fn network(text: &str) -> Result<NetworkMode, Invalid> {
     match text {
+        "" | "default" => Ok(NetworkMode::Default),
         "none" => Ok(NetworkMode::None),
         "host" => Ok(NetworkMode::Host),
         _ => Err(Invalid::new("networks are not supported yet").fix("use --network none or --network host")),

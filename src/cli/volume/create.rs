@@ -57,7 +57,7 @@ fn define(command: Command) -> Command {
 
 /// What the flags ask for.
 pub fn options(args: &ArgMatches) -> Result<VolumeCreateOptions, Error> {
-    args.parsed("driver", |driver| match driver {
+    args.filled("driver", |driver| match driver {
         "local" => Ok(()),
         _ => Err(Invalid::new("only the 'local' driver is supported")),
     })?;

@@ -46,7 +46,7 @@ fn define(command: Command) -> Command {
 /// What the flags ask for.
 pub fn options(args: &ArgMatches) -> Result<VolumeRmOptions, Error> {
     let force = args.on("force");
-    let volumes = Selection { ignore_missing: force, ..Selection::of(args)? };
+    let volumes = Selection { ignore_missing: force, ..Selection::of(args, "volume")? };
     let timeout = args.parsed("time", parse::stop_timeout)?;
     match timeout {
         Some(_) if !force => Err(Error::usage("--time needs --force", "add -f, or leave out -t")),
@@ -70,14 +70,15 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         match remove(&engine, name, &options) {
             Ok(()) => output::print(&format!("{name}\n"))?,
             Err(error) => {
+                // podman's codes.
                 let code = match error.downcast_ref() {
                     Some(volume::Error::Missing(_)) if options.volumes.ignore_missing => continue,
-                    // docker's and podman's codes.
-                    Some(volume::Error::Missing(_)) => super::super::report(&error).min(1),
-                    Some(volume::Error::InUse { .. }) => super::super::report(&error).min(2),
-                    _ => super::super::report(&error),
+                    Some(volume::Error::Missing(_)) => Some(1),
+                    Some(volume::Error::InUse { .. }) => Some(2),
+                    _ => None,
                 };
-                worst = worst.max(code);
+                let ours = crate::cli::report(&error);
+                worst = worst.max(code.unwrap_or(ours));
             }
         }
     }
