@@ -1,6 +1,7 @@
 //! From a request and an image to a record ([`plan`], pure), and the record onto the disk ([`create`]).
 
 use super::id::ContainerId;
+use super::known_user::KnownUser;
 use super::record::{FORMAT, MountKind, MountUse, Record};
 use super::request::{
     self, CreateRequest, MountOptions, MountSource, NetworkMode, SeccompChoice, UsernsMode,
@@ -401,9 +402,13 @@ pub(super) fn dress_upper(top: Option<&Path>, upper: &Path, maps: &(IdMap, IdMap
     Ok(())
 }
 
-/// Inside the container, with only the image mounted: fills fresh volumes with what the image has there, and gives
-/// sources marked `U` to the container's user.
-pub(super) fn furnish(paths: &Paths, record: &Record, root: &Root) -> Result<(), Error> {
+/// Inside the container, with only the image mounted: makes the user known who keeps their ids, fills fresh volumes with
+/// what the image has there, and gives sources marked `U` to the container's user.
+pub(super) fn furnish(paths: &Paths, identity: &Identity, record: &Record, root: &Root) -> Result<(), Error> {
+    if let Some(inside) = record.spec.keep_id {
+        let user = KnownUser::of_host((identity.uid, identity.gid), inside, |home| home_of(record, home));
+        user.make_known(root).map_err(Error::io("make the user known in the container"))?;
+    }
     if record.mounts.is_empty() {
         return Ok(());
     }
@@ -433,6 +438,14 @@ pub(super) fn furnish(paths: &Paths, record: &Record, root: &Root) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Where the user is at home: in the home directory of the host if that is mounted, or a folder that it is in; else where
+/// the container's command starts, as podman has it.
+fn home_of(record: &Record, host: &str) -> String {
+    let is_there = |m: &MountUse| !host.is_empty() && Path::new(host).starts_with(&m.destination);
+    let home = if record.mounts.iter().any(is_there) { host } else { &record.spec.process.cwd };
+    home.to_owned()
 }
 
 #[cfg(test)]

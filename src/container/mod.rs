@@ -15,6 +15,7 @@ pub mod create;
 pub mod etc_files;
 pub mod exec;
 pub mod id;
+mod known_user;
 pub mod lifecycle;
 pub mod logs;
 pub mod monitor;
@@ -83,6 +84,9 @@ pub enum Error {
     /// Volumes.
     #[error(transparent)]
     Volume(#[from] crate::volume::Error),
+    /// The image's layers.
+    #[error(transparent)]
+    Layers(#[from] crate::layers::Error),
     /// The files that a container gets from us.
     #[error(transparent)]
     Files(#[from] etc_files::Error),
@@ -130,6 +134,7 @@ impl Diagnose for Error {
             Error::Userns(e) => e.fix(),
             Error::Sandbox(e) => e.fix(),
             Error::Volume(e) => e.fix(),
+            Error::Layers(e) => e.fix(),
             Error::Files(e) => e.fix(),
             Error::Failure(e) => e.fix(),
             Error::Io { .. } => None,

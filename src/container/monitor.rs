@@ -14,7 +14,7 @@ use super::session::{Client, Ended, Failure, Frame, Pump, Streams, make_streams}
 use super::store::{Places, now, release_name};
 use super::{Error, logs, recover};
 use crate::kernel::process::{self, Side};
-use crate::layers::LayerStore;
+use crate::layers::{LayerStore, ShiftedLayers};
 use crate::rooted_fs::Root;
 use crate::sandbox::{self, FromInit, Hooks, Mount, MountAttributes, Network, Process, Source};
 use crate::state::{self, Durability, Lock, Paths};
@@ -127,7 +127,7 @@ fn supervise(start: &Start<'_>, client: &mut Option<UnixStream>, map_side: UnixS
             single_id: matches!(identity.mode, Mode::Single { .. }),
             stdio,
             window: start.window,
-            furnish: &|root| furnish(paths, record, root),
+            furnish: &|root| furnish(paths, identity, record, root),
         },
     )?;
     await_running(&channel, &record.spec.process, &mut streams)?;
@@ -215,7 +215,14 @@ fn prepare_layers(
 ) -> Result<Layers, Error> {
     let ownership = super::create::ownership(identity);
     let store = LayerStore::open(paths, ownership);
-    let lower: Vec<_> = record.layers.iter().rev().map(|layer| store.fs_dir(*layer)).collect();
+    let maps = maps(identity, record);
+    let (lower, data_only) = match record.spec.keep_id {
+        None => (record.layers.iter().rev().map(|layer| store.fs_dir(*layer)).collect(), Vec::new()),
+        Some(_) => {
+            let ShiftedLayers { lower, data_only } = store.shifted(&record.layers, &maps.0, &maps.1)?;
+            (lower, data_only)
+        }
+    };
     let upper =
         Upper { upper: places.data.join("upper"), work: places.data.join("work"), volatile: record.rm };
     for folder in [&upper.upper, &upper.work] {
@@ -226,12 +233,8 @@ fn prepare_layers(
             _ => {}
         }
     }
-    super::create::dress_upper(
-        lower.first().map(std::path::PathBuf::as_path),
-        &upper.upper,
-        &maps(identity, record),
-    )?;
-    Ok(Layers { lower, data_only: Vec::new(), upper: Some(upper) })
+    super::create::dress_upper(lower.first().map(std::path::PathBuf::as_path), &upper.upper, &maps)?;
+    Ok(Layers { lower, data_only, upper: Some(upper) })
 }
 
 /// The mounts that the user asked for, with volumes as the folders that they are.
@@ -304,9 +307,9 @@ fn write_etc_files(record: &Record, places: &Places) -> Result<Vec<Mount>, Error
     Ok(mounts)
 }
 
-/// Inside, when only the image is mounted: fills fresh volumes from it, gives sources to the container's user.
-fn furnish(paths: &Paths, record: &Record, root: &Root) -> Result<(), String> {
-    super::create::furnish(paths, record, root).map_err(|e| in_one_line(&e))
+/// Inside, when only the image is mounted: what [`super::create::furnish`] does, for [`Hooks`].
+fn furnish(paths: &Paths, identity: &Identity, record: &Record, root: &Root) -> Result<(), String> {
+    super::create::furnish(paths, identity, record, root).map_err(|e| in_one_line(&e))
 }
 
 /// An error with its causes, for crossing into another process's error.

@@ -8,6 +8,7 @@
 //! layers/<hex>/toc.zst    the rest of the archive, so that it can be written again bit for bit
 //! layers/<hex>/replaced/  data that the archive itself overwrites; only if there is any
 //! layers/<hex>/state      {boot_id, durable, size…}
+//! layers/shifted/          whole images under other owners, made of layers ([`LayerStore::shifted`])
 //! ```
 //!
 //! A layer's life: [`LayerStore::claim`] answers that the layer is there, or, after waiting for whoever else is
@@ -29,6 +30,7 @@
 mod attributes;
 mod decompress;
 mod feed;
+mod shifted;
 mod store;
 mod tar;
 #[cfg(test)]
@@ -39,6 +41,7 @@ mod verify;
 mod walker;
 
 pub use decompress::{Decompressed, decompress};
+pub use shifted::ShiftedLayers;
 pub use store::{Claim, LayerStore, Staging};
 pub use unpack::Unpacked;
 
@@ -86,6 +89,9 @@ pub enum Error {
     /// A file of the store cannot be read or written.
     #[error(transparent)]
     State(#[from] crate::state::Error),
+    /// It cannot be found out how the kernel mounts layers.
+    #[error(transparent)]
+    Union(#[from] crate::union::Error),
     /// The stream broke off or cannot be decompressed.
     #[error("cannot read the layer's archive")]
     Read {
@@ -201,6 +207,7 @@ impl Diagnose for Error {
     fn fix(&self) -> Option<String> {
         match self {
             Error::State(error) => error.fix(),
+            Error::Union(error) => error.fix(),
             Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Some(
                 "free some space: 'coracle rm', 'coracle rmi' and 'coracle volume prune' work on a full disk"
                     .into(),

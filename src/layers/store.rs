@@ -28,7 +28,7 @@ struct State {
 
 /// The layers of one data root. Opening it costs nothing; it may be shared between threads.
 pub struct LayerStore {
-    paths: Paths,
+    pub(super) paths: Paths,
     ownership: Ownership,
     boot: OnceLock<Option<String>>,
 }
@@ -108,10 +108,13 @@ impl LayerStore {
         Ok(layers)
     }
 
-    /// Removes a layer into the trash; `false` if it was not there. Whether anybody needs it is the caller's question.
+    /// Removes a layer into the trash, and the shifted images made of it; `false` if it was not there. Whether anybody needs it is the caller's question.
     pub fn remove(&self, diff_id: Digest) -> Result<bool, Error> {
-        let _lock = self.lock(diff_id)?;
-        Ok(trash(&self.paths, &self.layer_dir(diff_id))?)
+        let lock = self.lock(diff_id)?;
+        let removed = trash(&self.paths, &self.layer_dir(diff_id))?;
+        drop(lock);
+        self.sweep_shifted()?;
+        Ok(removed)
     }
 
     /// Writes a layer's archive, bit for bit the one that was unpacked: what goes out has the layer's digest, or
@@ -139,8 +142,8 @@ impl LayerStore {
         verify::verify(&self.existing(diff_id)?, diff_id, self.ownership)
     }
 
-    /// Makes all layers durable that are not yet: one sync of the file system for all of them. Layers that
-    /// are being built or removed at this moment are left for the next time. Gives their number.
+    /// Makes all layers and shifted images durable that are not yet: one sync of the file system for all of them.
+    /// Those that are being built or removed at this moment are left for the next time. Gives their number.
     pub fn make_durable(&self) -> Result<usize, Error> {
         let mut held = Vec::new();
         for diff_id in self.list()? {
@@ -157,16 +160,20 @@ impl LayerStore {
                 held.push((diff_id, state, lock));
             }
         }
-        if held.is_empty() {
+        let shifted = self.unsynced_shifted()?;
+        let count = held.len() + shifted.len();
+        if count == 0 {
             return Ok(0);
         }
         let layers = self.paths.layers();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = openat(CWD, &layers, flags, Mode::empty()).map_err(Error::io("open", &layers))?;
         syncfs(&folder).map_err(Error::io("sync", &layers))?;
-        let count = held.len();
         for (diff_id, state, _lock) in held {
             self.set_durable(diff_id, state)?;
+        }
+        for tree in shifted {
+            tree.set_durable()?;
         }
         Ok(count)
     }
@@ -174,7 +181,7 @@ impl LayerStore {
     /// Moves staging folders of dead processes to the trash. Gives their number.
     pub fn collect(&self) -> Result<usize, Error> {
         let staging = self.paths.staging();
-        let mut count = 0;
+        let mut count = self.collect_shifted()?;
         for name in names(&staging)? {
             let hex = name.strip_prefix(PREFIX).and_then(|hex| Digest::from_hex(hex).ok());
             let Some(diff_id) = hex else { continue };
@@ -185,7 +192,7 @@ impl LayerStore {
         Ok(count)
     }
 
-    fn boot(&self) -> Option<&str> {
+    pub(super) fn boot(&self) -> Option<&str> {
         self.boot.get_or_init(|| boot_id().ok()).as_deref()
     }
 
@@ -208,8 +215,7 @@ impl LayerStore {
 
     fn lock(&self, diff_id: Digest) -> Result<LayerLock, Error> {
         create_dir_private(&self.paths.locks())?;
-        let path = self.lock_file(diff_id);
-        Ok(LayerLock { _lock: Lock::exclusive(&path)?, path })
+        LayerLock::take(self.lock_file(diff_id))
     }
 
     fn set_durable(&self, diff_id: Digest, state: State) -> Result<(), Error> {
@@ -224,7 +230,7 @@ fn lock_name(diff_id: Digest) -> String {
 }
 
 /// The names in a folder that are text, as all of ours are; none if there is no such folder.
-fn names(folder: &Path) -> Result<Vec<String>, Error> {
+pub(super) fn names(folder: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -236,13 +242,17 @@ fn names(folder: &Path) -> Result<Vec<String>, Error> {
 }
 
 /// A layer's lock; its file goes with its holder, so that the folder does not fill up.
-struct LayerLock {
+pub(super) struct LayerLock {
     _lock: Lock,
     path: PathBuf,
 }
 
 impl LayerLock {
-    fn try_take(path: PathBuf) -> Result<Option<Self>, Error> {
+    pub(super) fn take(path: PathBuf) -> Result<Self, Error> {
+        Ok(Self { _lock: Lock::exclusive(&path)?, path })
+    }
+
+    pub(super) fn try_take(path: PathBuf) -> Result<Option<Self>, Error> {
         if let Some(folder) = path.parent() {
             create_dir_private(folder)?;
         }

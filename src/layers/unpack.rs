@@ -127,7 +127,7 @@ fn unpack_with(
 }
 
 /// Makes `fs`. A set-group-id folder or default ACL above the store must not be inherited by the layer's files.
-fn make_root(layer: &OwnedFd) -> Result<OwnedFd, Errno> {
+pub fn make_root(layer: &OwnedFd) -> Result<OwnedFd, Errno> {
     mkdirat(layer, FS, Mode::RWXU)?;
     let root = openat(layer, FS, DIRECTORY, Mode::empty())?;
     fchown(&root, None, Some(rustix::process::getegid()))?;

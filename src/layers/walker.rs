@@ -14,11 +14,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Most directories that stay open, so that a deep tree does not use up the process's descriptors.
 const MOST_OPEN: usize = 32;
+/// The same for walkers that are used together: the soft limit is 1024 in most places.
+const MOST_OPEN_OF_ALL: usize = 512;
 
 /// Opens directories by paths relative to its root.
 pub struct Walker {
     root: OwnedFd,
     flags: OFlags,
+    most_open: usize,
     /// The directory last gone to.
     path: Vec<u8>,
     /// The deepest directories on the way to it: where each one's path ends in `path`.
@@ -37,12 +40,17 @@ pub struct Stopped {
 impl Walker {
     /// A walker whose directories can be read and changed, for who builds the tree.
     pub fn new(root: OwnedFd) -> Self {
-        Self { root, flags: OFlags::RDONLY, path: Vec::new(), open: VecDeque::new() }
+        Self { root, flags: OFlags::RDONLY, most_open: MOST_OPEN, path: Vec::new(), open: VecDeque::new() }
     }
 
     /// A walker that needs no more permission than to search directories.
     pub fn searching(root: OwnedFd) -> Self {
         Self { flags: OFlags::PATH, ..Self::new(root) }
+    }
+
+    /// For one of so many walkers at once: keeps fewer directories open.
+    pub fn one_of(self, walkers: usize) -> Self {
+        Self { most_open: (MOST_OPEN_OF_ALL / walkers.max(1)).clamp(1, MOST_OPEN), ..self }
     }
 
     /// The directory last gone to; the one before the obstacle after a walk that stopped.
@@ -68,7 +76,7 @@ impl Walker {
                 .map_err(|errno| Stopped { end, errno })?;
             self.path.extend_from_slice(&path[at..end]);
             self.open.push_back((end, fd));
-            if self.open.len() > MOST_OPEN {
+            if self.open.len() > self.most_open {
                 self.open.pop_front();
             }
             at = end;
@@ -111,10 +119,11 @@ mod tests {
         for path in ["a/b/c", "a/bb", "ab", &deep] {
             fs::create_dir_all(dir.path().join(path)).unwrap();
         }
-        let mut walker = walker(dir.path());
-        for path in ["a/b/c", "a/bb", "a/b", "ab", "", &deep, &deep[..9], &deep, "a", "a/b/c"] {
-            walker.go(path.as_bytes()).unwrap();
-            assert_eq!(inode(&walker), fs::metadata(dir.path().join(path)).unwrap().ino(), "{path}");
+        for mut walker in [walker(dir.path()), walker(dir.path()).one_of(1000)] {
+            for path in ["a/b/c", "a/bb", "a/b", "ab", "", &deep, &deep[..9], &deep, "a", "a/b/c"] {
+                walker.go(path.as_bytes()).unwrap();
+                assert_eq!(inode(&walker), fs::metadata(dir.path().join(path)).unwrap().ino(), "{path}");
+            }
         }
     }
 

@@ -7,7 +7,15 @@
 //! as descriptors proper where fsconfig(2) takes them (`lowerdir+`, Linux 6.13, up to 500 layers), else by their
 //! numbers as names relative to `/proc/self/fd`.
 //!
+//! *Data-only layers* hold file contents for a metadata layer above them, whose files say by attributes where theirs
+//! are: so one image can be shown under other owners without a copy of it. [`reads_data_only`] finds out whether
+//! the kernel allows that to us.
+//!
 //! `volatile` is for what is thrown away: without it every file that is copied up costs an fsync.
+
+mod probe;
+
+pub use probe::{METACOPY, REDIRECT, reads_data_only};
 
 use crate::diagnose::Diagnose;
 use rustix::fs::{Mode, OFlags};
@@ -44,6 +52,9 @@ pub struct Upper {
 /// Why there is no union mount.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// What is known about the kernel cannot be read or kept.
+    #[error(transparent)]
+    State(#[from] crate::state::Error),
     /// A layer's folder cannot be opened.
     #[error("cannot open layer {}", path.display())]
     Layer {
@@ -67,6 +78,7 @@ pub enum Error {
 impl Diagnose for Error {
     fn fix(&self) -> Option<String> {
         match self {
+            Error::State(error) => error.fix(),
             Error::Layer { .. } => Some("remove the image and pull it again: 'coracle rmi -f IMAGE'".into()),
             Error::Mount { .. } => Some(
                 "overlay mounts by ordinary users need Linux 5.11 and a data directory on a local file system with user \
