@@ -164,6 +164,8 @@ fn supervise(start: &Start<'_>, client: &mut Option<UnixStream>, map_side: UnixS
 pub(super) fn leave_cli(title: &str) -> Result<(), Error> {
     rustix::process::setsid().map_err(Error::io("make a session"))?;
     rustix::process::chdir("/").map_err(Error::io("change to /"))?;
+    // Its files and its socket are the user's alone (SECURITY row 16), whatever the CLI's umask is.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null");
     let null = null.map_err(Error::io("open /dev/null"))?;
     for target in 0..=2 {

@@ -66,7 +66,7 @@ pub enum Error {
         why: String,
     },
     /// Other bytes than the ones asked for.
-    #[error("{what} is corrupt: expected {expected}, got {got}")]
+    #[error("{what} has the wrong digest: expected {expected}, got {got}")]
     Digest {
         /// What was asked for.
         what: String,

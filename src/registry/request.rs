@@ -293,7 +293,7 @@ fn refusal(host: &str, what: &str, response: Response<Body>, authenticated: bool
     let wait = retry_after.and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
     let usual = status.canonical_reason().unwrap_or("no reason given").to_ascii_lowercase();
     let body = read_bounded(host, response, "error", MAX_ANSWER).unwrap_or_default();
-    let detail = words(&body).unwrap_or(usual);
+    let detail = words(&body, authenticated).unwrap_or(usual);
     let (host, what) = (host.to_owned(), what.to_owned());
     let again = wait.map_or(Again::Soon, Again::After);
     match status.as_u16() {
@@ -305,8 +305,9 @@ fn refusal(host: &str, what: &str, response: Response<Body>, authenticated: bool
     }
 }
 
-/// The registry's own words (distribution-spec, "Error Codes"; tokens servers have `details`).
-fn words(body: &[u8]) -> Option<String> {
+/// The registry's own words (distribution-spec, "Error Codes"; tokens servers have `details`). Of an answer to
+/// credentials only the code is taken: its free text may repeat them.
+fn words(body: &[u8], authenticated: bool) -> Option<String> {
     #[derive(Deserialize)]
     struct Answer {
         errors: Option<Vec<One>>,
@@ -319,7 +320,12 @@ fn words(body: &[u8]) -> Option<String> {
     }
     let answer: Answer = serde_json::from_slice(body).ok()?;
     let first = answer.errors.into_iter().flatten().next();
-    let code = |one: &One| one.code.as_ref().map(|c| c.to_ascii_lowercase().replace('_', " "));
+    let is_code = |c: &&String| c.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+    let code =
+        |one: &One| one.code.as_ref().filter(is_code).map(|c| c.to_ascii_lowercase().replace('_', " "));
+    if authenticated {
+        return first.as_ref().and_then(code);
+    }
     let text = first.and_then(|one| one.message.clone().filter(|m| !m.is_empty()).or_else(|| code(&one)));
     text.or(answer.details).map(|text| clean(&text)).filter(|text| !text.is_empty())
 }
@@ -344,7 +350,7 @@ mod tests {
             ("<html>", None),
         ];
         for (body, expected) in table {
-            assert_eq!(words(body.as_bytes()).as_deref(), expected, "{body}");
+            assert_eq!(words(body.as_bytes(), false).as_deref(), expected, "{body}");
         }
     }
 

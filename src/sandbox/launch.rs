@@ -202,10 +202,11 @@ fn set_credentials(entry: &Entry<'_>, user: &ExecUser) -> Result<(), Error> {
             user.additional_gids.iter().map(|gid| nix::unistd::Gid::from_raw(*gid)).collect();
         nix::unistd::setgroups(&groups).map_err(step("set the groups"))?;
     } else if user.uid != 0 || user.gid != 0 {
-        return Err(Error::User(format!(
-            "user {}:{} cannot be had: without subordinate ids there is only root in a container",
-            user.uid, user.gid
-        )));
+        return Err(Error::Step {
+            step: format!("become user {} ({}:{})", process.user, user.uid, user.gid),
+            why: "without subordinate ids there is only root in a container".into(),
+            errno: 0,
+        });
     }
     let capabilities =
         ProcessCapabilities::new(process.capabilities, process.added_capabilities, user.uid == 0);

@@ -56,7 +56,7 @@ impl Paths {
         let marker = self.data.join(MARKER);
         match fs::symlink_metadata(&marker) {
             Ok(_) => Ok(()),
-            Err(_) => fs::write(&marker, MARKER_TEXT).map_err(Error::io("create", &marker)),
+            Err(_) => super::write_atomic(&marker, MARKER_TEXT.as_bytes(), super::Durability::Process),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::support::{Running, eventually, tiny};
 fn the_joining_process_cannot_be_looked_into() {
     let engine = engine!();
     let script = "echo ready; while :; do for p in /proc/[0-9]*; do
-        for l in $p/cwd $p/root $p/exe $p/fd/*; do readlink $l; done; done 2>/dev/null | sort -u | grep -v '^pipe:\\|^socket:\\|^/proc/\\|^/dev/\\|^anon_inode:\\|^/$\\|^/bin/busybox$'; done";
+        for l in $p/cwd $p/root $p/exe $p/fd/*; do readlink $l; done; done 2>/dev/null | sort -u | grep -v '^/memfd:init \\|^pipe:\\|^socket:\\|^/proc/\\|^/dev/\\|^anon_inode:\\|^/$\\|^/bin/busybox$'; done";
     engine.start_script("spy", &["--cap-add", "SYS_PTRACE"], script);
     eventually("it looks", || engine.ok(&["logs", "spy"]).contains("ready"));
     for _ in 0..40 {
