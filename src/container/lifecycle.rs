@@ -97,7 +97,13 @@ pub fn kill(paths: &Paths, container: &Container, signal: i32) -> Result<(), Err
 /// everything is recorded. One that is not running is stopped already.
 pub fn stop(paths: &Paths, container: &Container, timeout: Option<u32>) -> Result<(), Error> {
     let container = settled(paths, container)?;
-    let Some(running) = open_running(&container) else { return Ok(()) };
+    let Some(running) = open_running(&container) else {
+        // It has just ended by itself, and its monitor is about to write that down.
+        return match container.live.as_ref().and_then(|live| live.monitor.open()) {
+            Some(monitor) => wait_for(&monitor, None).map(drop),
+            None => Ok(()),
+        };
+    };
     let record = &container.record;
     let seconds = timeout.unwrap_or(record.stop_timeout);
     let send = |signal| {
@@ -137,12 +143,13 @@ fn wait_for(process: &OwnedFd, timeout: Option<Duration>) -> Result<bool, Error>
 pub fn wait(paths: &Paths, container: &Container) -> Result<Option<i32>, Error> {
     let container = settled(paths, container)?;
     let mut code = None;
-    if let Some(running) = open_running(&container) {
+    // The first process may have ended already: what counts is that the monitor has written it down.
+    if let Some(monitor) = container.live.as_ref().and_then(|live| live.monitor.open()) {
         // The session tells the code even of a container that leaves no record.
         if let Ok(client) = monitor::attach(&container.places) {
             code = client.wait_exit().ok().flatten();
         }
-        wait_for(&running.monitor, None)?;
+        wait_for(&monitor, None)?;
     }
     match load(paths, &container.record.id)? {
         Some(Container { status: super::record::Status::Exited { code, .. }, .. }) => Ok(Some(code)),

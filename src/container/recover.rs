@@ -60,6 +60,14 @@ fn recover_one(paths: &Paths, id: &ContainerId) -> Result<(), Error> {
     if let Ok(Some(record)) = read_json::<Record>(&places.record(true)) {
         return monitor::remove(paths, &record, &places);
     }
+    // Of 'create --rm': it rests in the data root until it is started, and goes when it ends.
+    let was_started = places.run.join("live.json").exists();
+    if let Ok(Some(record)) = read_json::<Record>(&places.record(false))
+        && record.rm
+        && was_started
+    {
+        return monitor::remove(paths, &record, &places);
+    }
     if places.record(false).exists() {
         conclude(&places)?;
     } else {

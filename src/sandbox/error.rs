@@ -85,6 +85,14 @@ impl Diagnose for Error {
                 "a disk or a kernel limit is full: free space, or raise the user.max_*_namespaces sysctls"
                     .into(),
             ),
+            Error::Step { step, .. } if step.starts_with("set the limit") => {
+                Some("ask for no more than this shell may have itself ('ulimit -H -a')".into())
+            }
+            Error::Step { step, errno, .. }
+                if step.starts_with("change to the working directory") && *errno == nix::libc::ENOENT =>
+            {
+                Some("make it in the container first, or choose another with -w".into())
+            }
             Error::User(_) => Some("use a user of the image's /etc/passwd, or a number".into()),
             Error::Step { .. } | Error::Vanished => {
                 Some("'coracle doctor' checks what containers need".into())

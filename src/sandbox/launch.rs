@@ -282,12 +282,8 @@ pub fn init_main(args: &[std::ffi::OsString]) -> u8 {
     };
     // Only for ps(1).
     let _ = rustix::thread::set_name(c"coracle-init");
-    let all = SigSet::all();
-    let mut before = SigSet::empty();
-    if sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before)).is_err() {
-        return 125;
-    }
-    // std's spawn gives the child an empty signal mask and the default SIGPIPE.
+    // std's spawn hands the signal mask on (and resets SIGPIPE), so signals are blocked only after it. Until then
+    // none can end us: the kernel drops those with a default action that are sent to a process 1.
     let spawned = std::process::Command::new(path).arg0(argv0).args(rest).process_group(0).spawn();
     let child = match spawned {
         Ok(child) => Pid::from_raw(child.id().cast_signed()),
@@ -300,21 +296,27 @@ pub fn init_main(args: &[std::ffi::OsString]) -> u8 {
         let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), group);
     }
     drop(channel);
+    let all = SigSet::all();
+    if sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).is_err() {
+        return 125;
+    }
     loop {
         use nix::sys::signal::Signal;
-        match all.wait() {
-            Ok(Signal::SIGCHLD) => loop {
-                match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                    Ok(WaitStatus::Exited(pid, code)) if pid == child => {
-                        return u8::try_from(code).unwrap_or(255);
-                    }
-                    Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {
-                        return 128u8.saturating_add(u8::try_from(signal as i32).unwrap_or(127));
-                    }
-                    Ok(WaitStatus::StillAlive) | Err(_) => break,
-                    Ok(_) => {}
+        // First, since the command may have ended before its end was waited for.
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) if pid == child => {
+                    return u8::try_from(code).unwrap_or(255);
                 }
-            },
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {
+                    return 128u8.saturating_add(u8::try_from(signal as i32).unwrap_or(127));
+                }
+                Ok(WaitStatus::StillAlive) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        match all.wait() {
+            Ok(Signal::SIGCHLD) => {}
             // Sent by the terminal to a session leader that reads or writes in the background.
             Ok(Signal::SIGTTIN | Signal::SIGTTOU) | Err(_) => {}
             Ok(signal) => {

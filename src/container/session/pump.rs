@@ -179,7 +179,7 @@ impl<'a> Pump<'a> {
         }
         if !lagging {
             for (source, stream) in
-                [(Source::Stdout, &self.streams.stdout), (Source::Stderr, &self.streams.stderr)]
+                [(Source::Stderr, &self.streams.stderr), (Source::Stdout, &self.streams.stdout)]
             {
                 if let Some(stream) = stream {
                     watch(source, stream.as_fd(), PollFlags::POLLIN);

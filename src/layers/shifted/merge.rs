@@ -325,10 +325,9 @@ fn copy_range(from: &OwnedFd, to: &OwnedFd, start: u64, end: u64) -> Result<(), 
     let (mut read, mut written) = (start, start);
     while read < end {
         let left = usize::try_from(end - read).unwrap_or(usize::MAX);
-        match copy_file_range(from, Some(&mut read), to, Some(&mut written), left)? {
+        if copy_file_range(from, Some(&mut read), to, Some(&mut written), left)? == 0 {
             // It was cut off meanwhile, which nobody but its owner can do.
-            0 => return Err(Errno::IO),
-            _ => {}
+            return Err(Errno::IO);
         }
     }
     Ok(())
