@@ -52,9 +52,9 @@ complete -c coracle -n "__fish_coracle_needs_command" -f -a "container" -d 'Mana
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "image" -d 'Manage images'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "volume" -d 'Manage volumes'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "unshare" -d 'Run a command in the user\'s own namespace, where container files have their owners'
-complete -c coracle -n "__fish_coracle_needs_command" -f -a "info" -d 'Show what coracle knows of this host and of its own places'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "info" -d 'Show what this machine is and where things are kept'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "version" -d 'Show the version'
-complete -c coracle -n "__fish_coracle_needs_command" -f -a "doctor" -d 'Check this host, and explain what to change'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "doctor" -d 'Check whether containers can run here, and say what to do'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "completion" -d 'Print the completion script of a shell'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l name -d 'Name the container' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l entrypoint -d 'Replace the image\'s entrypoint: a JSON array or one word' -r
@@ -488,7 +488,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand volume; and not __fish_s
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune" -f -a "prune" -d 'Remove the volumes that no container uses'
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from create" -s l -l label -d 'Set a label' -r
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from create" -s d -l driver -d 'The driver: local (default)' -r
-complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from create" -l ignore -d 'A volume of this name that is there already is no error'
+complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from create" -l ignore -d 'podman\'s; as with docker, a volume that is there already never is an error'
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from create" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from ls" -s f -l filter -d 'Show only: name=, label=KEY[=VALUE], driver=, dangling=BOOL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from ls" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
@@ -502,11 +502,13 @@ complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from list" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from inspect" -s f -l format -d 'Show each by a template, or as \'json\'' -r
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from rm" -s f -l force -d 'A volume that is not there is no error'
-complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from rm" -s a -l all -d 'Remove all volumes that no container uses'
+complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from rm" -s t -l time -d 'With --force: seconds to wait before a container is killed, -1 for ever' -r
+complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from rm" -s f -l force -d 'Remove the containers that use it too; a volume that is not there is no error'
+complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from rm" -s a -l all -d 'Remove all volumes'
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from remove" -s f -l force -d 'A volume that is not there is no error'
-complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from remove" -s a -l all -d 'Remove all volumes that no container uses'
+complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from remove" -s t -l time -d 'With --force: seconds to wait before a container is killed, -1 for ever' -r
+complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from remove" -s f -l force -d 'Remove the containers that use it too; a volume that is not there is no error'
+complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from remove" -s a -l all -d 'Remove all volumes'
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from prune" -l filter -d 'Remove only: label=KEY[=VALUE], label!=KEY[=VALUE]' -r
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from prune" -s f -l force -d 'Don\'t ask first'
@@ -517,6 +519,6 @@ complete -c coracle -n "__fish_coracle_using_subcommand info" -s f -l format -d 
 complete -c coracle -n "__fish_coracle_using_subcommand info" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand version" -s f -l format -d 'Show it by a template, or as \'json\'' -r
 complete -c coracle -n "__fish_coracle_using_subcommand version" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand doctor" -s f -l format -d '\'json\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand doctor" -l format -d 'json' -r
 complete -c coracle -n "__fish_coracle_using_subcommand doctor" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand completion" -s h -l help -d 'Print this help'

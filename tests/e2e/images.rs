@@ -178,17 +178,17 @@ fn archives_are_loaded_from_files_folders_and_stdin() {
         engine.ok(&["run", "--rm", "--pull", "never", "--network", "none", image, "cat", "/etc/readme"])
     };
     let engine = Engine::new();
-    let loaded = engine.ok(&["load", "-q", "-i", &format!("{folder}/tiny.docker.tar")]);
+    let loaded = engine.ok(&["load", "-q", "-i", &format!("{folder}/archives/tiny.docker.tar")]);
     assert!(loaded.contains("Loaded image") && loaded.contains("example.org/archived/tiny:1"), "{loaded}");
     assert_eq!(run(&engine, "example.org/archived/tiny:1"), "not a program");
 
     let engine = Engine::new();
-    let bytes = std::fs::read(format!("{folder}/tiny.docker.tar")).unwrap();
+    let bytes = std::fs::read(format!("{folder}/archives/tiny.docker.tar")).unwrap();
     engine.run_with_input(&["load", "-q"], &bytes).ok();
     assert_eq!(run(&engine, "example.org/archived/tiny:1"), "not a program");
 
     let engine = Engine::new();
-    engine.ok(&["load", "-q", "-i", &format!("{folder}/tiny.oci.tar")]);
+    engine.ok(&["load", "-q", "-i", &format!("{folder}/archives/tiny.oci.tar")]);
     let id = engine.ok(&["images", "-q"]);
     assert_eq!(run(&engine, &id), "not a program");
 
