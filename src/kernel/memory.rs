@@ -4,13 +4,40 @@ use nix::libc;
 use std::io;
 
 /// Lets go of every page of the program's file that is mapped only because starting up touched it (or its neighbours),
-/// and of free heap. What is needed again is mapped again from the page cache.
+/// and of free heap and stack. What is needed again is mapped again from the page cache.
+///
+/// # Errors
+/// `EBUSY` if this process has more than one thread: only the main thread's stack has nothing else near it.
 pub fn trim() -> io::Result<()> {
+    super::process::check_single_thread()?;
     // Looking maps pages itself, so all of it is done before the first range is let go of.
     let ranges = unchanged_ranges()?;
     // SAFETY: takes a number; returns free pages of this process's own heap to the kernel.
     unsafe { libc::malloc_trim(0) };
+    forget_dead_stack()?;
     ranges.into_iter().try_for_each(|(start, end)| forget(start, end))
+}
+
+/// Lets go of the stack below the frames that are alive: parsing a command line takes more of it than waiting does.
+fn forget_dead_stack() -> io::Result<()> {
+    /// How deep earlier calls may have gone; what is not mapped in this range is skipped by the kernel.
+    const DEPTH: usize = 256 << 10;
+    /// Left alone: this frame's own red zone and the call below.
+    const MARGIN: usize = 16 << 10;
+    const PAGE: usize = 4096;
+    let here = 0u8;
+    let end = ((&raw const here).addr() - MARGIN) & !(PAGE - 1);
+    let start = std::ptr::with_exposed_provenance_mut(end - DEPTH);
+    // SAFETY: this is the only thread, the main one (checked by the caller), whose stack the kernel keeps apart from all
+    // other mappings by far more than DEPTH (mmap_base, stack_guard_gap). The range is below every live frame, so
+    // nothing reads from it what was there before; deeper calls write before they read. Of a part of it that is not
+    // mapped madvise says ENOMEM and does the rest.
+    let result = unsafe { libc::madvise(start, DEPTH, libc::MADV_DONTNEED) };
+    match io::Error::last_os_error() {
+        _ if result == 0 => Ok(()),
+        e if e.raw_os_error() == Some(libc::ENOMEM) => Ok(()),
+        e => Err(e),
+    }
 }
 
 /// Where the program's file is mapped read-only and not a page of it was ever changed.

@@ -58,10 +58,7 @@ pub fn fork() -> io::Result<Side> {
 /// `EBUSY` if this process has more than one thread: a lock held by another thread would never be released in the
 /// child. Otherwise what clone3 says.
 pub fn clone(flags: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
-    // `.`, `..` and one folder per thread (proc_pid_task(5)).
-    if rustix::fs::stat("/proc/self/task").is_ok_and(|task| task.st_nlink > 3) {
-        return Err(io::Error::from_raw_os_error(libc::EBUSY));
-    }
+    check_single_thread()?;
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut pidfd: libc::c_int = -1;
     let bits = u64::from(flags.bits().cast_unsigned());
@@ -89,6 +86,15 @@ pub fn clone(flags: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Si
             Ok(Side::Parent(Child { pid, pidfd }))
         }
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// `EBUSY` if this process has more than one thread.
+pub(super) fn check_single_thread() -> io::Result<()> {
+    // `.`, `..` and one folder per thread (proc_pid_task(5)).
+    match rustix::fs::stat("/proc/self/task") {
+        Ok(task) if task.st_nlink > 3 => Err(io::Error::from_raw_os_error(libc::EBUSY)),
+        _ => Ok(()),
     }
 }
 
