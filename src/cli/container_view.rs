@@ -401,3 +401,86 @@ fn mount(paths: &Paths, used: &MountUse) -> Value {
     }
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::create::{ImageDefaults, plan};
+    use crate::container::id::ContainerId;
+    use crate::container::request::{CreateRequest, MountRequest, MountSource, NetworkMode};
+    use crate::container::store::Places;
+    use crate::digest::Digest;
+    use crate::output::template;
+    use crate::userns::{IdMap, Identity, Mode};
+
+    fn mounted(source: MountSource, destination: &str, read_only: bool) -> MountRequest {
+        let options = MountOptions { read_only, ..MountOptions::default() };
+        MountRequest { source, destination: destination.into(), options }
+    }
+
+    #[test]
+    fn templates_that_scripts_use_find_their_fields() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::discover(Some(&dir.path().join("data")), Some(&dir.path().join("run"))).unwrap();
+        let mode = Mode::Subordinate { uids: IdMap::default(), gids: IdMap::default() };
+        let identity = Identity { uid: 1000, gid: 1000, mode };
+        let request = CreateRequest {
+            image: "debian".into(),
+            name: Some("web".into()),
+            command: vec!["sleep".into(), "9".into()],
+            mounts: vec![
+                mounted(MountSource::Bind { path: "/tmp".into(), create: false }, "/in", true),
+                mounted(MountSource::Volume { name: "data".into() }, "/data", false),
+                mounted(MountSource::Tmpfs { size: Some(65536), mode: None }, "/t", false),
+            ],
+            cap_add: vec!["CAP_NET_RAW".into()],
+            cap_drop: vec!["CAP_KILL".into()],
+            network: NetworkMode::None,
+            stop_signal: Some(3),
+            add_hosts: vec![("db".into(), "192.0.2.7".into())],
+            ..CreateRequest::default()
+        };
+        let id = ContainerId::random().unwrap();
+        let image = ImageDefaults::default();
+        let record = plan(&id, &identity, &request, Digest::of(b""), &[], &image).unwrap();
+        let container = Container {
+            places: Places::of(&paths, &id),
+            record,
+            status: Status::Exited { code: 3, started: 1_000_000_000, finished: 2_000_000_000 },
+            live: None,
+            exit: None,
+        };
+        let value = inspect(&paths, &container, None, Some((1, 2)));
+        for (format, expected) in [
+            ("{{.Name}} {{.Config.Image}} {{.Path}} {{.Args}}", "/web debian sleep [9]"),
+            ("{{.State.Status}} {{.State.Running}} {{.State.Pid}} {{.State.ExitCode}}", "exited false 0 3"),
+            (
+                "{{.State.StartedAt}} {{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}",
+                "1970-01-01T00:00:01Z none",
+            ),
+            ("{{.Config.StopSignal}} {{.Config.Cmd}} {{.Config.Entrypoint}}", "SIGQUIT [sleep 9] []"),
+            ("{{.HostConfig.Binds}} {{.HostConfig.Tmpfs}}", "[/tmp:/in:ro data:/data] map[/t:size=65536]"),
+            ("{{.HostConfig.CapAdd}} {{.HostConfig.CapDrop}}", "[CAP_NET_RAW] [CAP_KILL]"),
+            ("{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.Memory}}", "no 0"),
+            ("{{.HostConfig.NetworkMode}} {{.HostConfig.ExtraHosts}}", "none [db:192.0.2.7]"),
+            (
+                "{{range $name, $at := .NetworkSettings.Networks}}{{$name}}={{$at.IPAddress}};{{end}}",
+                "none=;",
+            ),
+            ("{{.NetworkSettings.IPAddress}}{{.NetworkSettings.Ports}}", "map[]"),
+            (
+                "{{range .Mounts}}{{.Type}} {{.Destination}} {{.RW}};{{end}}",
+                "bind /in false;volume /data true;tmpfs /t true;",
+            ),
+            ("{{(index .Mounts 0).Source}} {{(index .Mounts 0).Propagation}}", "/tmp rprivate"),
+            ("{{.SizeRw}} {{.SizeRootFs}}", "1 2"),
+        ] {
+            assert_eq!(template::format(Some(format), &value).unwrap(), expected, "{format}");
+        }
+    }
+
+    #[test]
+    fn signals_have_their_names() {
+        assert_eq!((signal_name(15), signal_name(37)), ("SIGTERM".to_owned(), "SIGRTMIN+3".to_owned()));
+    }
+}

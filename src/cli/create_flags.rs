@@ -454,6 +454,15 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_value_is_none() {
+        let empty = ["--name=", "-h=", "-w=", "-u=", "--stop-signal=", "--userns=", "--network=", "img"];
+        let request = asked(&empty).unwrap();
+        assert!(request.name.is_none() && request.hostname.is_none() && request.workdir.is_none());
+        assert!(request.user.is_none() && request.stop_signal.is_none());
+        assert_eq!((request.userns, request.network), (UsernsMode::Default, NetworkMode::Default));
+    }
+
+    #[test]
     fn files_of_variables_come_before_the_flags() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("env");

@@ -270,4 +270,13 @@ mod tests {
         assert_eq!(asked(&["-f", "label=a=b"]).unwrap().filters, [("label".to_owned(), "a=b".to_owned())]);
         assert!(asked(&["-f", "nmae=x"]).is_err() && asked(&["--sort", "x"]).is_err());
     }
+
+    #[test]
+    fn states_are_dockers_and_patterns_regular_expressions() {
+        let now = SystemTime::now();
+        let is_good = |key: &str, value: &str| test(key, value, &[], now).is_ok();
+        assert!(is_good("status", "exited") && is_good("status", "paused") && is_good("name", "^/?web$"));
+        assert!(!is_good("status", "bogus") && !is_good("name", "(") && !is_good("exited", "x"));
+        assert!(!is_good("before", "nobody"));
+    }
 }

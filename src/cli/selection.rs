@@ -35,3 +35,21 @@ impl Selection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::dispatch::parse_for_test;
+    use super::super::{rmi, stop};
+    use super::*;
+
+    #[test]
+    fn names_or_all_but_not_both_and_not_nothing() {
+        let of = |words: &[&str]| Selection::of(&parse_for_test(&stop::ENTRY, words)?, "container");
+        assert_eq!(of(&["a", "b"]).unwrap().names, ["a", "b"]);
+        assert!(of(&["-a"]).unwrap().all && of(&["-i", "x"]).unwrap().ignore_missing);
+        assert_eq!(of(&[]).unwrap_err().to_string(), "no container named");
+        assert!(of(&["-a", "x"]).is_err());
+        let none = rmi::options(&parse_for_test(&rmi::ENTRY, &[]).unwrap()).unwrap_err();
+        assert_eq!(none.to_string(), "no image named");
+    }
+}

@@ -6,6 +6,7 @@
 mod support;
 
 mod bad_input;
+mod commands;
 mod concurrency;
 mod counted;
 mod exec;
