@@ -106,8 +106,11 @@ pub fn mount(layers: &Layers) -> Result<OwnedFd, Error> {
         },
     };
     match parts.by_descriptors() {
-        // EINVAL: this kernel's overlayfs does not know `lowerdir+`, or takes no descriptors for it.
-        Err(Error::Mount { source, .. }) if source.raw_os_error() == Some(nix::libc::EINVAL) => {
+        // EINVAL: this kernel's overlayfs does not know `lowerdir+`, or takes no descriptors for it. EOPNOTSUPP: it
+        // knows no typed options at all (before 6.5).
+        Err(Error::Mount { source, .. })
+            if matches!(source.raw_os_error(), Some(nix::libc::EINVAL | nix::libc::EOPNOTSUPP)) =>
+        {
             parts.by_names()
         }
         other => other,
