@@ -2,13 +2,10 @@
 
 use crate::userns::IdMap;
 use rustix::buffer::spare_capacity;
-use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
+use rustix::fs::{XattrFlags, fgetxattr, fgetxattr_query, flistxattr, flistxattr_query, fsetxattr};
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
-
-/// Limits of xattr(7).
-const MAX_XATTR: usize = 64 << 10;
 
 /// Gives `to` the extended attributes of `from`, as the container shall see them.
 pub fn copy_xattrs(
@@ -17,8 +14,8 @@ pub fn copy_xattrs(
     uids: &IdMap,
     gids: &IdMap,
 ) -> Result<(), Errno> {
-    // Nearly no file has any: ask for the size first, without a buffer.
-    let size = match flistxattr(from, &mut [0_u8; 0]) {
+    // Nearly no file has any: the size is asked for first.
+    let size = match flistxattr_query(from) {
         Ok(0) | Err(Errno::NOTSUP) => return Ok(()),
         size => size?,
     };
@@ -28,7 +25,7 @@ pub fn copy_xattrs(
         if !is_kept(name.to_bytes()) {
             continue;
         }
-        let mut value = Vec::with_capacity(MAX_XATTR);
+        let mut value = Vec::with_capacity(fgetxattr_query(from, name)?);
         fgetxattr(from, name, spare_capacity(&mut value))?;
         let shifted = match name.to_bytes() {
             b"security.capability" => capability(&value, uids),

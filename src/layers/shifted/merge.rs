@@ -16,9 +16,9 @@ use crate::union::{METACOPY, REDIRECT};
 use crate::userns::IdMap;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, XattrFlags,
-    chmodat, chownat, copy_file_range, fchmod, fchown, fgetxattr, fremovexattr, fsetxattr, fstat, ftruncate,
-    futimens, ioctl_ficlone, linkat, mkdirat, mknodat, openat, readlinkat, seek, statat, symlinkat,
-    utimensat,
+    chmodat, chownat, copy_file_range, fchmod, fchown, fgetxattr, fgetxattr_query, fremovexattr, fsetxattr,
+    fstat, ftruncate, futimens, ioctl_ficlone, linkat, mkdirat, mknodat, openat, readlinkat, seek, statat,
+    symlinkat, utimensat,
 };
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -197,7 +197,7 @@ impl Tree<'_> {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 let source = openat(from, name, flags, Mode::empty()).map_err(failed)?;
                 let may_hide = mark != Mark::None && stat.st_size == 0;
-                if may_hide && fgetxattr(&source, "user.overlay.whiteout", &mut [0_u8; 0]).is_ok() {
+                if may_hide && fgetxattr_query(&source, "user.overlay.whiteout").is_ok() {
                     return Ok(false);
                 }
                 self.file(&source, stat.st_size, layer, name, path)?;
