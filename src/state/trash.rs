@@ -2,10 +2,11 @@
 
 use super::{Error, Paths, create_dir_private};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
 use std::ffi::CStr;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -46,19 +47,20 @@ pub fn empty_trash(paths: &Paths) -> Result<(), Error> {
 }
 
 /// Deletes a file or a folder with all that is in it, never following a symbolic link, on descriptors, and
-/// also where a folder's mode forbids it to its owner. What is not there is no error.
+/// also where a folder's mode forbids it to its owner. A tree of any depth takes a bounded number of descriptors. What is
+/// not there is no error.
 pub fn remove_tree(path: &Path) -> Result<(), Error> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     let dir =
         match rustix::fs::open(parent, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
             Ok(dir) => dir,
-            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            Err(Errno::NOENT) => return Ok(()),
             Err(e) => return Err(Error::io("remove", path)(e.into())),
         };
     let name = path.file_name().unwrap_or_default();
     let name = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(name))
         .map_err(|e| Error::io("remove", path)(e.into()))?;
-    remove_at(dir.as_fd(), &name, FileType::Unknown).map_err(|e| Error::io("remove", path)(e.into()))
+    remove_at(dir.as_fd(), &name, FileType::Unknown, None).map_err(|e| Error::io("remove", path)(e.into()))
 }
 
 /// Bytes of the files below a folder, as far as the caller may look; links are not followed.
@@ -72,8 +74,24 @@ pub fn tree_size(path: &Path) -> u64 {
     entries.flatten().map(size).sum()
 }
 
-fn remove_at(dir: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix::io::Result<()> {
-    use rustix::io::Errno;
+/// How many folders are open at once. What lies deeper is first moved up to the top of what is being deleted: a
+/// container can make a tree of any depth, deeper than there may be open files or any path can name.
+const MAX_DEPTH: u32 = 32;
+
+/// Where in the tree a folder is.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    dir: BorrowedFd<'a>,
+    top: BorrowedFd<'a>,
+    depth: u32,
+}
+
+fn remove_at(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    kind: FileType,
+    above: Option<Place<'_>>,
+) -> Result<(), Errno> {
     if kind != FileType::Directory {
         match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -86,34 +104,79 @@ fn remove_at(dir: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix::io::Re
         Err(Errno::NOTEMPTY | Errno::EXIST) => {}
         Err(e) => return Err(e),
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let child = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
-        Err(Errno::ACCESS) => {
-            rustix::fs::chmodat(dir, name, Mode::RWXU, AtFlags::empty())?;
-            rustix::fs::openat(dir, name, flags, Mode::empty())?
-        }
+    if let Some(above) = above.filter(|above| above.depth == MAX_DEPTH) {
+        return move_up(dir, name, above.top);
+    }
+    let child = match open_folder(dir, name) {
         Err(Errno::NOENT) => return Ok(()),
         other => other?,
     };
-    let mut writable = false;
-    for entry in Dir::read_from(&child)? {
-        let entry = entry?;
-        let (name, kind) = (entry.file_name(), entry.file_type());
-        if name == c"." || name == c".." {
-            continue;
-        }
-        match remove_at(child.as_fd(), name, kind) {
-            Err(Errno::ACCESS) if !writable => {
-                rustix::fs::fchmod(&child, Mode::RWXU)?;
-                writable = true;
-                remove_at(child.as_fd(), name, kind)?;
-            }
-            other => other?,
+    let place = match above {
+        Some(above) => Place { dir: child.as_fd(), depth: above.depth + 1, ..above },
+        None => Place { dir: child.as_fd(), top: child.as_fd(), depth: 0 },
+    };
+    loop {
+        let removed = empty_folder(place)?;
+        match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            // Something was moved up, or a file system leaves out entries while others are removed.
+            Err(Errno::NOTEMPTY | Errno::EXIST) if removed => {}
+            Err(e) => return Err(e),
         }
     }
-    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
-        Err(Errno::NOENT) => Ok(()),
-        other => other,
+}
+
+/// Opens a folder to be emptied, and gives its owner the rights to do so. A link in its place is refused: what is
+/// changed is what the descriptor holds.
+fn open_folder(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    let folder = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = match rustix::fs::openat(dir, name, folder | OFlags::RDONLY, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            let held = rustix::fs::openat(dir, name, folder | OFlags::PATH, Mode::empty())?;
+            // fchmod(2) takes no O_PATH descriptor.
+            rustix::fs::chmod(format!("/proc/self/fd/{}", held.as_raw_fd()), Mode::RWXU)?;
+            rustix::fs::openat(held, c".", folder | OFlags::RDONLY, Mode::empty())?
+        }
+        other => other?,
+    };
+    // Before it is missed: an error from far below must not be tried again at every level above.
+    if rustix::fs::fstat(&opened)?.st_mode & 0o700 != 0o700 {
+        let _ = rustix::fs::fchmod(&opened, Mode::RWXU);
+    }
+    Ok(opened)
+}
+
+/// Removes what is in a folder; whether there was anything.
+fn empty_folder(place: Place<'_>) -> Result<bool, Errno> {
+    let mut removed = false;
+    for entry in Dir::read_from(place.dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            remove_at(place.dir, name, entry.file_type(), Some(place))?;
+            removed = true;
+        }
+    }
+    Ok(removed)
+}
+
+/// Moves a folder to the top of the tree, under a name that is free there.
+fn move_up(dir: BorrowedFd<'_>, name: &CStr, top: BorrowedFd<'_>) -> Result<(), Errno> {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    // It must be writable itself, since its `..` changes.
+    match open_folder(dir, name) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => drop(opened?),
+    }
+    loop {
+        let serial = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let target = format!(".deep.{}.{serial}", std::process::id());
+        match rustix::fs::renameat(dir, name, top, target.as_str()) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            // Taken.
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+            Err(e) => return Err(e),
+        }
     }
 }
 
@@ -170,5 +233,95 @@ mod tests {
         fs::set_permissions(victim.join("a"), fs::Permissions::from_mode(0o000)).unwrap();
         remove_tree(&victim).unwrap();
         assert!(!victim.exists());
+    }
+
+    /// A chain of folders, each in the one before it, with a file in every hundredth. Made from the inside, since no path
+    /// is as long.
+    fn dig(at: &Path, depth: u32, mode: u32) {
+        let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
+        fs::create_dir_all(at).unwrap();
+        let mut here = rustix::fs::open(at, flags, Mode::empty()).unwrap();
+        for level in 0..depth {
+            rustix::fs::mkdirat(&here, "d", Mode::RWXU).unwrap();
+            if level.is_multiple_of(100) {
+                let file = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+                rustix::fs::openat(&here, "file", file, Mode::RWXU).unwrap();
+            }
+            let next = rustix::fs::openat(&here, "d", flags, Mode::empty()).unwrap();
+            rustix::fs::chmod(format!("/proc/self/fd/{}", here.as_raw_fd()), Mode::from_raw_mode(mode))
+                .unwrap();
+            here = next;
+        }
+    }
+
+    #[test]
+    fn a_tree_deeper_than_there_may_be_open_files_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        // What is moved up goes under names that others may have.
+        let taken = format!(".deep.{}.", std::process::id());
+        for (mode, depth) in [(0o755, 3000), (0o555, 100), (0o000, 100)] {
+            dig(&victim.join("a/b/c"), 50, 0o755);
+            dig(&victim.join("deep"), depth, mode);
+            for serial in 0..10 {
+                fs::create_dir_all(victim.join(format!("{taken}{serial}/x"))).unwrap();
+            }
+            remove_tree(&victim).unwrap();
+            assert!(fs::symlink_metadata(&victim).is_err(), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn only_so_many_folders_are_open_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        dig(&victim, 1500, 0o755);
+        // In a child, since the limit is the process's: this test's own binary, told where the victim is.
+        let status = std::process::Command::new("sh")
+            .args(["-c", "ulimit -n 100; exec \"$@\"", "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "state::trash::tests::removes_what_it_is_told", "--nocapture"])
+            .env("CORACLE_TEST_VICTIM", &victim)
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success() && !victim.exists());
+    }
+
+    /// The other half of the test above; alone it does nothing.
+    #[test]
+    fn removes_what_it_is_told() {
+        if let Some(victim) = std::env::var_os("CORACLE_TEST_VICTIM") {
+            remove_tree(Path::new(&victim)).unwrap();
+        }
+    }
+
+    /// Somebody who still has the folder exchanges a closed folder for a link, so that its mode would be changed.
+    #[test]
+    fn a_racing_swap_for_a_link_changes_no_mode_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::set_permissions(&outside, fs::Permissions::from_mode(0o755)).unwrap();
+        let top = dir.path().join("top");
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        fs::create_dir(&top).unwrap();
+        symlink(&outside, top.join("link")).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let fd = rustix::fs::open(&top, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    let _ = rustix::fs::mkdirat(&fd, "folder", Mode::empty());
+                    let _ = rustix::fs::mkdirat(&fd, "folder/x", Mode::RWXU);
+                    let flags = rustix::fs::RenameFlags::EXCHANGE;
+                    let _ = rustix::fs::renameat_with(&fd, "folder", &fd, "link", flags);
+                }
+            });
+            for _ in 0..3000 {
+                let _ = open_folder(fs::File::open(&top).unwrap().as_fd(), c"folder");
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(fs::metadata(&outside).unwrap().permissions().mode() & 0o7777, 0o755);
     }
 }
