@@ -9,15 +9,29 @@
 mod support;
 
 mod archives;
+mod attack;
 mod binary;
+mod cell;
+mod credentials;
 mod descriptors;
 mod files;
+mod inherited;
 mod joining;
 mod masks;
+mod names;
+mod namespaces;
+mod overwriting;
 mod paths;
 mod privileges;
+mod races;
+mod recovery;
+mod rootfs;
+mod single_id;
+mod state;
 mod terminals;
 mod transfer;
+mod uncovering;
+mod watching;
 
 use support::{Engine, Output, image, registry::Registry};
 

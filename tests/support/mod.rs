@@ -295,6 +295,11 @@ impl Engine {
         registry.add(name, image)
     }
 
+    /// Runs another copy of the program from now on.
+    pub fn use_program(&mut self, path: &Path) {
+        self.program = path.to_owned();
+    }
+
     /// Whether this is podman, run to see what the tests ask for.
     pub fn is_podman(&self) -> bool {
         self.program.file_name() == Some(OsStr::new("podman"))

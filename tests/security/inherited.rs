@@ -1,0 +1,99 @@
+//! Row 6: nothing that a caller happens to have open reaches a container, or is kept by what stays behind.
+
+use crate::cell::{CANARY, Cell, TINY};
+use crate::support::terminal::Terminal;
+
+/// What a caller may have left open: a folder and a file of the host, not close-on-exec.
+fn leaky(cell: &Cell) -> String {
+    let host = cell.host().display().to_string();
+    format!("exec 7<{host} 8<{host}/canary 33<{host} 100<{host}/canary")
+}
+
+fn numbers(output: &str) -> Vec<&str> {
+    output.split_whitespace().collect()
+}
+
+#[test]
+fn a_command_has_the_three_standard_descriptors_and_no_other() {
+    let cell = Cell::new();
+    let leaky = leaky(&cell);
+    // One process lists those of another, which sleeps: nothing but what it was given.
+    let script = "sleep 1 & exec ls /proc/$!/fd";
+    let base = ["run", "--rm", "--network", "none"];
+    for flags in [&[][..], &["-i"], &["--init"], &["--privileged"], &["-v", "volume:/v"], &["--read-only"]] {
+        let args = [&base[..], flags, &[TINY, "sh", "-c", script]].concat();
+        let output = cell.after(&leaky, &args).wait();
+        assert_eq!(numbers(&output.stdout), ["0", "1", "2"], "{output}");
+        // The command itself, and process 1.
+        let args = [&base[..], flags, &[TINY, "sh", "-c", "ls /proc/1/fd; :"]].concat();
+        let output = cell.after(&leaky, &args).wait();
+        assert_eq!(numbers(&output.stdout), ["0", "1", "2"], "{output}");
+    }
+}
+
+#[test]
+fn an_executed_command_has_the_three_standard_descriptors_and_no_other() {
+    let cell = Cell::new();
+    let leaky = leaky(&cell);
+    cell.start("c", &[], "sleep 1000");
+    for flags in [&[][..], &["-i"], &["--privileged"], &["-u", "alice"]] {
+        let args = [&["exec"][..], flags, &["c", "sh", "-c", "ls /proc/$$/fd; :"]].concat();
+        let output = cell.after(&leaky, &args).wait();
+        assert_eq!(numbers(&output.stdout), ["0", "1", "2"], "{output}");
+    }
+    // Nor does one stay behind in process 1.
+    assert_eq!(numbers(&cell.engine.ok(&["exec", "c", "ls", "/proc/1/fd"])), ["0", "1", "2"]);
+}
+
+#[test]
+fn a_command_on_a_terminal_has_its_terminal_and_nothing_else() {
+    let cell = Cell::new();
+    let list =
+        "sleep 1 & for f in /proc/$!/fd/*; do echo \"fd ${f##*/} $(busybox readlink $f)\"; done; echo fin";
+    let args = ["run", "--rm", "-it", "--network", "none", TINY, "sh", "-c", list];
+    let leaky = format!("{}; exec \"$@\"", leaky(&cell));
+    let mut terminal = Terminal::start(&cell.engine.wrapped(&["bash", "-c", &leaky, "bash"], &args), 24, 80);
+    terminal.expect("fin");
+    terminal.wait();
+    let screen = terminal.screen();
+    let fds: Vec<&str> = screen.lines().map(str::trim).filter(|line| line.starts_with("fd ")).collect();
+    assert_eq!(fds, ["fd 0 /dev/pts/0", "fd 1 /dev/pts/0", "fd 2 /dev/pts/0"], "{screen}");
+}
+
+/// A monitor that kept what its caller had open would hold locks, pipes and mounts for as long as it lives.
+#[test]
+fn what_stays_behind_keeps_nothing_of_the_callers() {
+    let cell = Cell::new();
+    let lock = cell.engine.file("lock", "");
+    require!(crate::support::has_program("flock"), "no flock(1)");
+    let run = ["run", "-d", "--network", "none", "--name", "c", TINY, "sleep", "1000"];
+    let free = || crate::support::host(&format!("flock -n {lock} echo free || echo held"));
+    cell.after(&format!("exec 9>>{lock}; flock 9"), &run).wait().ok();
+    assert_eq!(free(), "free");
+    cell.after(&format!("exec 9>>{lock}; flock 9"), &["exec", "-d", "c", "sleep", "1000"]).wait().ok();
+    assert_eq!(free(), "free");
+}
+
+#[test]
+fn a_working_directory_that_is_a_descriptor_leads_nowhere() {
+    let cell = Cell::new();
+    let leaky = leaky(&cell);
+    cell.start("c", &[], "sleep 1000");
+    let script = "cat canary ../canary ../host/canary; ls; cat ../../../../../../../etc/hostname";
+    for number in [3, 5, 7, 8, 9, 11, 33, 100] {
+        for folder in [
+            format!("/proc/self/fd/{number}"),
+            format!("/proc/self/fd/{number}/folder"),
+            format!("/proc/thread-self/fd/{number}/.."),
+        ] {
+            let run = ["run", "--rm", "--network", "none", "-w", &folder, TINY, "sh", "-c", script];
+            let exec = ["exec", "-w", &folder, "c", "sh", "-c", script];
+            for args in [&run[..], &exec[..]] {
+                let output = cell.after(&leaky, args).wait();
+                assert!(!output.stdout.contains("canary"), "{output}");
+                assert!(!output.stdout.contains(CANARY), "{output}");
+            }
+        }
+    }
+    cell.host_is_as_it_was();
+}
