@@ -78,14 +78,16 @@ pub struct Pump<'a> {
     streams: Streams,
     stdin: Outbox,
     stdin_ends: bool,
-    is_trimmed: bool,
+    quiet: u16,
     listener: Option<UnixListener>,
     clients: Vec<Connection>,
     log: &'a mut dyn FnMut(bool, &[u8]),
 }
 
-/// A session in which nothing has happened for so long is one that lasts.
-const QUIET_MS: u16 = 300;
+/// A session in which nothing has happened for so long gives back its memory: soon after the start, since one that
+/// lasts has done with starting, and seldom later.
+const FIRST_QUIET_MS: u16 = 300;
+const LATER_QUIET_MS: u16 = 10_000;
 
 /// What a descriptor in the poll set is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,7 +115,7 @@ impl<'a> Pump<'a> {
             listener.set_nonblocking(true)?;
         }
         let (stdin, clients) = (Outbox::default(), Vec::new());
-        Ok(Self { process, streams, stdin, stdin_ends: false, is_trimmed: false, listener, clients, log })
+        Ok(Self { process, streams, stdin, stdin_ends: false, quiet: FIRST_QUIET_MS, listener, clients, log })
     }
 
     /// Adds a client.
@@ -195,15 +197,19 @@ impl<'a> Pump<'a> {
             flags.set(PollFlags::POLLOUT, !client.outbox.is_empty());
             watch(Source::Client(index), client.socket.as_fd(), flags);
         }
-        let timeout = if self.is_trimmed { PollTimeout::NONE } else { QUIET_MS.into() };
-        match poll(&mut set, timeout) {
-            Ok(0) => {
-                // It will be here for a while. That memory cannot be given back is no harm.
-                let _ = crate::kernel::memory::trim();
-                self.is_trimmed = true;
+        let mut timeout = PollTimeout::from(self.quiet);
+        loop {
+            match poll(&mut set, timeout) {
+                // Waits on at once: whatever else ran in between would be mapped again. That memory cannot be given
+                // back is no harm.
+                Ok(0) => {
+                    self.quiet = LATER_QUIET_MS;
+                    timeout = PollTimeout::NONE;
+                    let _ = crate::kernel::memory::trim();
+                }
+                Ok(_) | Err(nix::Error::EINTR) => break,
+                Err(e) => return Err(e.into()),
             }
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(e) => return Err(e.into()),
         }
         let ready = set.iter().map(|fd| fd.any().unwrap_or(true));
         let mut sources: Vec<_> =
