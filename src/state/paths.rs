@@ -1,6 +1,7 @@
 //! Where a user's state lies.
 
-use super::{Error, create_dir_private};
+use super::{Durability, Error, create_dir_private};
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -36,7 +37,8 @@ impl Paths {
         Ok(Self { data: absolute(data)?, run: absolute(run)? })
     }
 
-    /// Creates both roots (mode 0700) and the marker file; refuses roots that others could have prepared.
+    /// Creates both roots (mode 0700) and the marker file; refuses roots that others could have prepared, and a data
+    /// root with files that are not ours: what is deleted in it would be somebody's.
     pub fn prepare(&self) -> Result<(), Error> {
         for (what, path) in [("data", &self.data), ("runtime", &self.run)] {
             create_dir_private(path)?;
@@ -48,16 +50,34 @@ impl Paths {
             if meta.uid() != nix::unistd::geteuid().as_raw() {
                 return refuse(format!("it belongs to user {}", meta.uid()));
             }
+            if what == "data" && !self.is_marked() {
+                // Whoever makes it at the same moment makes the marker before anything else.
+                if let Some(name) = self.foreign_entry()?
+                    && !self.is_marked()
+                {
+                    return refuse(format!("it has files that are not coracle's, such as {name:?}"));
+                }
+                super::write_atomic(&self.data.join(MARKER), MARKER_TEXT.as_bytes(), Durability::Process)?;
+            }
             if meta.permissions().mode() & 0o077 != 0 {
                 fs::set_permissions(path, fs::Permissions::from_mode(0o700))
                     .map_err(Error::io("protect", path))?;
             }
         }
-        let marker = self.data.join(MARKER);
-        match fs::symlink_metadata(&marker) {
-            Ok(_) => Ok(()),
-            Err(_) => super::write_atomic(&marker, MARKER_TEXT.as_bytes(), super::Durability::Process),
+        Ok(())
+    }
+
+    /// Something in an unmarked data root that is neither the beginning of our marker nor a file system's own.
+    fn foreign_entry(&self) -> Result<Option<OsString>, Error> {
+        for entry in fs::read_dir(&self.data).map_err(Error::io("read", &self.data))? {
+            let name = entry.map_err(Error::io("read", &self.data))?.file_name();
+            // `..coracle.PID.N.tmp` is what becomes the marker.
+            let is_marker = name.as_encoded_bytes().starts_with(b"..coracle.") || name == MARKER;
+            if !is_marker && name != "lost+found" {
+                return Ok(Some(name));
+            }
         }
+        Ok(None)
     }
 
     /// Whether the data root carries our marker.
@@ -161,5 +181,41 @@ mod tests {
         std::os::unix::fs::symlink(dir.path(), &link).unwrap();
         let paths = Paths::discover(Some(&link), Some(&dir.path().join("run"))).unwrap();
         assert!(matches!(paths.prepare(), Err(Error::Root { .. })));
+    }
+
+    #[test]
+    fn a_data_root_with_foreign_files_is_refused_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, run) = (dir.path().join("data"), dir.path().join("run"));
+        fs::create_dir_all(data.join("trash")).unwrap();
+        fs::write(data.join("trash/mine"), "x").unwrap();
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
+        let paths = Paths::discover(Some(&data), Some(&run)).unwrap();
+        assert!(matches!(paths.prepare(), Err(Error::Root { what: "data", .. })));
+        assert!(!paths.is_marked() && !run.exists());
+        assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o755);
+        // An empty one is taken, and one on a disk of its own.
+        fs::rename(data.join("trash"), data.join("lost+found")).unwrap();
+        paths.prepare().unwrap();
+        assert!(paths.is_marked());
+        fs::write(data.join("anything"), "x").unwrap();
+        paths.prepare().unwrap();
+    }
+
+    #[test]
+    fn many_may_prepare_a_root_at_once() {
+        for _ in 0..50 {
+            let dir = tempfile::tempdir().unwrap();
+            let (data, run) = (dir.path().join("data"), dir.path().join("run"));
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        let paths = Paths::discover(Some(&data), Some(&run)).unwrap();
+                        paths.prepare().unwrap();
+                        create_dir_private(&paths.containers()).unwrap();
+                    });
+                }
+            });
+        }
     }
 }
