@@ -77,7 +77,7 @@ fn a_layer_with_another_digest() {
         other[4] ^= 1;
         registry.set_blob(name, other);
     });
-    engine.run(&["pull", "-q", &image]).explains(125, &["digest"]);
+    engine.run(&["pull", "-q", &image]).explains(125, &["expected sha256:"]);
     nothing_is_left(&engine);
 }
 

@@ -110,7 +110,7 @@ fn a_user_that_is_not_mapped_is_refused_with_the_reason() {
     engine.ok(&["pull", "-q", &tiny()]);
     engine
         .run(&["run", "--rm", "--network", "none", "-u", "alice", &tiny(), "true"])
-        .explains(125, &["alice"]);
+        .refuses(&["subordinate ids"]);
 }
 
 #[test]
