@@ -117,7 +117,10 @@ fn merge_folder(
     let folders = names.into_iter().filter(|(_, seen)| !seen.layers.is_empty());
     pending.extend(folders.map(|(name, seen)| Folder { path: join(path, &name), layers: seen.layers }));
     match folder.layers.first() {
-        Some(&top) => tree.dress(sources[top].here(), tree.here.here(), path),
+        Some(&top) => {
+            let top = sources[top].here();
+            tree.dress(top, &fstat(top).map_err(failed)?, tree.here.here(), path)
+        }
         None => fchmod(tree.here.here(), Mode::from_raw_mode(0o755)).map_err(failed),
     }
 }
@@ -200,7 +203,7 @@ impl Tree<'_> {
                 if may_hide && fgetxattr_query(&source, "user.overlay.whiteout").is_ok() {
                     return Ok(false);
                 }
-                self.file(&source, stat.st_size, layer, name, path)?;
+                self.file(&source, &stat, layer, name, path)?;
             }
             FileType::Symlink => {
                 let target = readlinkat(from, name, Vec::new()).map_err(failed)?;
@@ -237,7 +240,7 @@ impl Tree<'_> {
     fn file(
         &mut self,
         source: &OwnedFd,
-        size: i64,
+        stat: &Stat,
         layer: usize,
         name: &CStr,
         path: &[u8],
@@ -245,7 +248,7 @@ impl Tree<'_> {
         let failed = |errno| Error::entry("show", path)(errno);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(self.here.here(), name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        let size = size.cast_unsigned();
+        let size = stat.st_size.cast_unsigned();
         let refers = size > 0 && self.form == Form::Metadata && refer(&file, path).map_err(failed)?;
         if refers {
             ftruncate(&file, size).map_err(failed)?;
@@ -253,20 +256,18 @@ impl Tree<'_> {
         } else if size > 0 {
             copy(source, &file, size).map_err(failed)?;
         }
-        self.dress(source.as_fd(), file.as_fd(), path)
+        self.dress(source.as_fd(), stat, file.as_fd(), path)
     }
 
-    /// Gives `to` owner, mode, times and extended attributes of `from`. In this order: a change of owner clears set-id
+    /// Gives `to` owner, mode, times (all in `stat`) and extended attributes of `from`. In this order: a change of owner clears set-id
     /// bits and file capabilities, and every change touches the times.
-    fn dress(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &[u8]) -> Result<(), Error> {
-        let failed = |errno| Error::entry("set the owner of", path)(errno);
-        let stat = fstat(from).map_err(failed)?;
-        let (uid, gid) = self.owner(&stat, path)?;
-        fchown(to, Some(uid), Some(gid)).map_err(failed)?;
+    fn dress(&self, from: BorrowedFd<'_>, stat: &Stat, to: BorrowedFd<'_>, path: &[u8]) -> Result<(), Error> {
+        let (uid, gid) = self.owner(stat, path)?;
+        fchown(to, Some(uid), Some(gid)).map_err(Error::entry("set the owner of", path))?;
         copy_xattrs(from, to, self.uids, self.gids)
             .map_err(Error::entry("set an extended attribute of", path))?;
         fchmod(to, Mode::from_raw_mode(stat.st_mode)).map_err(Error::entry("set the mode of", path))?;
-        futimens(to, &times(&stat)).map_err(Error::entry("set the time of", path))
+        futimens(to, &times(stat)).map_err(Error::entry("set the time of", path))
     }
 
     /// The same for what cannot be opened: it has neither extended attributes nor, being a link, a mode.
