@@ -3,9 +3,7 @@
 use super::id::ContainerId;
 use super::known_user::KnownUser;
 use super::record::{FORMAT, MountKind, MountUse, Record};
-use super::request::{
-    self, CreateRequest, MountOptions, MountSource, NetworkMode, SeccompChoice, UsernsMode,
-};
+use super::request::{CreateRequest, MountOptions, MountSource, NetworkMode, SeccompChoice, UsernsMode};
 use super::store::{Places, now, save, take_name};
 use super::{Error, names};
 use crate::digest::Digest;
@@ -215,7 +213,7 @@ pub fn plan(
         user,
         capabilities,
         added_capabilities: if request.privileged { capabilities } else { added.common(capabilities) },
-        rlimits: request.rlimits.iter().map(rlimit).collect(),
+        rlimits: request.rlimits.clone(),
         no_new_privileges: request.security.no_new_privileges.unwrap_or(false),
         seccomp: match &request.security.seccomp {
             SeccompChoice::Default if request.privileged => SeccompProfile::Unconfined,
@@ -269,10 +267,6 @@ fn bad(error: &dyn crate::diagnose::Diagnose) -> Error {
 
 fn non_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
-}
-
-fn rlimit(limit: &request::Rlimit) -> sandbox::Rlimit {
-    sandbox::Rlimit { name: limit.name.clone(), soft: limit.soft, hard: limit.hard }
 }
 
 fn keep_id(mode: &UsernsMode, identity: &Identity) -> Result<Option<(u32, u32)>, Error> {
@@ -451,6 +445,7 @@ fn home_of(record: &Record, host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::request;
 
     fn identity() -> Identity {
         Identity {

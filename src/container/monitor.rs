@@ -9,7 +9,6 @@
 
 use super::etc_files::{self, HostFiles, Hosts};
 use super::record::{Exit, Live, MountKind, ProcessId, Record, Started};
-use super::request::Propagation;
 use super::session::{Client, Ended, Failure, Frame, Pump, Streams, make_streams};
 use super::store::{Places, now, release_name};
 use super::{Error, logs, recover};
@@ -257,11 +256,7 @@ fn resolve_mounts(paths: &Paths, record: &Record) -> Vec<Mount> {
             no_exec: options.no_exec,
             suid: options.suid,
             dev: options.dev,
-            propagation: match options.propagation {
-                Propagation::Private => sandbox::Propagation::Private,
-                Propagation::Slave => sandbox::Propagation::Slave,
-                Propagation::Shared => sandbox::Propagation::Shared,
-            },
+            propagation: options.propagation,
         };
         Mount { source, destination: used.destination.clone(), attributes }
     };

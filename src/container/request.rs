@@ -1,6 +1,7 @@
 //! What a user asks a container to be: the typed form of the flags of `create` and `run`, before any image has
 //! been looked at. The command line makes it; [`super`] turns it, with an image, into an immutable spec.
 
+pub use crate::sandbox::{Propagation, Rlimit};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -142,19 +143,6 @@ pub struct MountOptions {
     pub non_recursive: bool,
 }
 
-/// Mount propagation (mount_namespaces(7)).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Propagation {
-    /// Mounts stay on their side.
-    #[default]
-    Private,
-    /// The host's later mounts appear in the container.
-    Slave,
-    /// Both ways.
-    Shared,
-}
-
 /// `--userns`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -208,17 +196,6 @@ pub enum SeccompChoice {
     Unconfined,
     /// A profile in docker's JSON format: its text, read when the container was created.
     Profile(String),
-}
-
-/// One `--ulimit`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rlimit {
-    /// Name as in docker and getrlimit(2), lower case without `RLIMIT_`: `nofile`, `nproc`, `core`…
-    pub name: String,
-    /// Soft limit; `u64::MAX` is unlimited.
-    pub soft: u64,
-    /// Hard limit.
-    pub hard: u64,
 }
 
 /// `--log-driver`, `--log-opt`.

@@ -3,8 +3,8 @@
 use super::launch::{self, Entry};
 use super::mounts::Furnisher;
 use super::plan::plan;
-use super::{Channel, Error, Mount, Network, Spec};
-use crate::kernel::process::{self, Child, CloneFlags, Side};
+use super::{Channel, Error, Mount, Spec};
+use crate::kernel::process::{self, Child, Side};
 use crate::rooted_fs::Root;
 use crate::userns::IdMap;
 use rustix::fs::Mode;
@@ -49,16 +49,9 @@ pub struct Hooks<'a> {
 /// channel until [`super::FromInit::Running`].
 pub fn spawn(spec: &Spec, hooks: &Hooks<'_>) -> Result<(Child, Channel), Error> {
     let (outside, inside) = Channel::pair().map_err(Error::step("make a channel"))?;
-    let mut flags = CloneFlags::CLONE_NEWUSER
-        | CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWCGROUP;
-    if spec.network == Network::None {
-        flags |= CloneFlags::CLONE_NEWNET;
-    }
-    match process::clone(flags, None).map_err(Error::step("create the container's namespaces"))? {
+    match process::clone(spec.network.namespaces(), None)
+        .map_err(Error::step("create the container's namespaces"))?
+    {
         Side::Child => {
             drop(outside);
             let error = init(spec, hooks, &inside);

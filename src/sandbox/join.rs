@@ -70,16 +70,8 @@ pub fn join(request: &JoinRequest<'_>) -> Result<(Child, Channel), Error> {
 fn enter(request: &JoinRequest<'_>, channel: &Channel) -> Result<(), Error> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(Error::step("hide from the container"))?;
-    let mut flags = CloneFlags::CLONE_NEWUSER
-        | CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWCGROUP;
-    if request.network == Network::None {
-        flags |= CloneFlags::CLONE_NEWNET;
-    }
-    nix::sched::setns(request.container, flags).map_err(Error::step("enter the container"))?;
+    nix::sched::setns(request.container, request.network.namespaces())
+        .map_err(Error::step("enter the container"))?;
     become_root(request.single_id)?;
     match process::clone(CloneFlags::CLONE_PARENT, None).map_err(Error::step("fork into the container"))? {
         Side::Parent(child) => channel.send_pid(child.pid).map_err(Error::step("report the process")),

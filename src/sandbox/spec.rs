@@ -2,6 +2,7 @@
 
 use super::capabilities::CapSet;
 use super::seccomp::Choice;
+use crate::kernel::process::CloneFlags;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -99,6 +100,22 @@ pub enum Network {
     None,
     /// The host's.
     Host,
+}
+
+impl Network {
+    /// The namespaces of a container with this network (namespaces(7)): all but time, and the network's if it is its own.
+    pub(super) fn namespaces(self) -> CloneFlags {
+        let flags = CloneFlags::CLONE_NEWUSER
+            | CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWPID
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWCGROUP;
+        match self {
+            Network::None => flags | CloneFlags::CLONE_NEWNET,
+            Network::Host => flags,
+        }
+    }
 }
 
 /// Something mounted into the container's root.
