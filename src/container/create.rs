@@ -104,7 +104,7 @@ pub fn create(
     if let Err(error) = made {
         let _ = super::store::release_name(paths, &record.name, &id);
         let _ = state::remove_tree(&places.data);
-        let _ = state::remove_tree(&places.run);
+        let _ = super::recover::forget_run(&places);
         return Err(error);
     }
     Ok(Created { record, places, lock })

@@ -94,7 +94,7 @@ fn undo(start: &Start<'_>, failure: &Failure) {
                 Exit { code, finished: now(), started: started.started, error: Some(failure.to_string()) };
             let _ = state::write_json(&places.data.join("exit.json"), &exit, Durability::PowerCut);
         }
-        let _ = state::remove_tree(&places.run);
+        let _ = recover::forget_run(places);
     }
 }
 
@@ -154,9 +154,12 @@ fn supervise(start: &Start<'_>, client: &mut Option<UnixStream>, map_side: UnixS
         let _ = recover::recover(paths);
     }
     let ended = pump.run().map_err(Error::io("run the session"))?;
-    conclude(start, started, ended)?;
-    pump.finish(&Frame::Exited(ended.exit_code()));
-    Ok(())
+    let concluded = conclude(start, started, ended);
+    pump.finish(&match &concluded {
+        Ok(()) => Frame::Exited(ended.exit_code()),
+        Err(error) => Frame::Failed(serde_json::to_vec(&Failure::of(error)).unwrap_or_default()),
+    });
+    concluded
 }
 
 /// A process that outlives the CLI is nobody's job: its own session, no terminal, no working directory that could be in the way.

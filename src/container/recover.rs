@@ -19,6 +19,10 @@ use super::record::{Exit, Live, Record, Started};
 use super::store::{Places, ids, now};
 use crate::state::{self, Durability, Lock, Paths, read_json};
 use rustix::process::Signal;
+use std::io::ErrorKind;
+
+/// What the names of run folders that are on their way out begin with: no id does.
+const GONE: &str = ".gone-";
 
 /// Whether there is anything to recover: a look without a lock, cheap enough for every command.
 pub fn is_needed(paths: &Paths) -> Result<bool, Error> {
@@ -42,6 +46,7 @@ pub fn recover(paths: &Paths) -> Result<(), Error> {
             first = done;
         }
     }
+    sweep_gone(paths)?;
     state::empty_trash(paths)?;
     first
 }
@@ -100,7 +105,24 @@ pub fn conclude(places: &Places) -> Result<(), Error> {
     Ok(state::write_json(&places.data.join("exit.json"), &exit, Durability::PowerCut)?)
 }
 
-/// Removes the run folder of a container whose lock the caller holds.
+/// Removes the run folder of a container whose lock the caller holds: moved aside first, with the lock in it, so that
+/// nobody finds half of it with a lock that is free.
 pub fn forget_run(places: &Places) -> Result<(), Error> {
-    Ok(state::remove_tree(&places.run)?)
+    let name = places.run.file_name().unwrap_or_default().to_string_lossy();
+    let aside = places.run.with_file_name(format!("{GONE}{name}.{}", std::process::id()));
+    match std::fs::rename(&places.run, &aside) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(state::Error::Io { action: "remove", path: places.run.clone(), source }.into()),
+        Ok(()) => Ok(state::remove_tree(&aside)?),
+    }
+}
+
+/// Removes run folders that were moved aside by somebody who was killed before they were removed.
+fn sweep_gone(paths: &Paths) -> Result<(), Error> {
+    for entry in std::fs::read_dir(paths.run_containers()).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(GONE) {
+            state::remove_tree(&entry.path())?;
+        }
+    }
+    Ok(())
 }
