@@ -17,6 +17,27 @@ fn a_hundred_runs_at_once_succeed() {
     assert!(engine.names().is_empty());
 }
 
+/// Beside others, a run joins a namespace that is there, and every command looks after what others have left.
+#[test]
+fn a_hundred_runs_at_once_beside_others_succeed() {
+    let engine = engine!();
+    engine.start_sleeper("running");
+    for _ in 0..20 {
+        engine.ok(&["create", "--network", "none", &tiny(), "true"]);
+    }
+    for _ in 0..if engine.is_podman() { 1 } else { 5 } {
+        let all: Vec<Running> = (0..100)
+            .map(|_| {
+                Running::start(engine.command(&["run", "--rm", "--network", "none", &tiny(), "true"]), b"")
+            })
+            .collect();
+        for running in all {
+            running.wait().ok();
+        }
+    }
+    assert_eq!(engine.names().len(), 21);
+}
+
 #[test]
 fn eight_pulls_of_one_image_are_one_download() {
     let log = setting("CORACLE_TEST_REGISTRY_LOG");

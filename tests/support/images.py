@@ -3,8 +3,9 @@
 meets images that it has not made itself.
 
     images.py tiny OUT BUSYBOX            one layer: a static busybox, users, a few files; index of two platforms
-    images.py layers OUT TAR...           one layer per system tar: the first as it is, of each further one what
-                                          is new in it, with whiteouts for what has gone
+    images.py layers OUT TAR... [COUNT]   one layer per system tar: the first as it is, of each further one what
+                                          is new in it, with whiteouts for what has gone; and with COUNT, a layer
+                                          of so many small files
 
 Layers are stored uncompressed; whoever pushes the layout chooses the compression.
 """
@@ -155,8 +156,17 @@ def members(source):
     return found
 
 
+def small_files(tar, count):
+    for number in range(count):
+        folder = f"srv/files/{number // 100}"
+        if number % 100 == 0:
+            entry(tar, folder)
+        entry(tar, f"{folder}/{number}", f"{number}: a small text to be stored\n".encode(), 0o644)
+
+
 def layers(out, tars):
     layout, made, before = Layout(out), [], {}
+    count = int(tars.pop()) if tars[-1].isdigit() else 0
     for path in tars:
         with tarfile.open(path) as source:
             here = members(source)
@@ -173,6 +183,8 @@ def layers(out, tars):
 
             made.append(layout.add_layer(content))
             before = known
+    if count:
+        made.append(layout.add_layer(lambda tar: small_files(tar, count)))
     layout.finish(layout.add_image(made, {"Cmd": ["/bin/bash"], "Env": [PATH]}))
 
 
