@@ -178,17 +178,12 @@ pub fn close_inherited() -> io::Result<()> {
     Ok(())
 }
 
-/// All signals unblocked, and the default action for those that programs ignore (std does so with SIGPIPE, nohup with
-/// SIGHUP): what is ignored or blocked stays so over an exec.
+/// All signals unblocked, and the default action for all: what is ignored or blocked stays so over an exec. std ignores
+/// SIGPIPE, nohup SIGHUP, and a caller may have ignored any other.
 pub fn reset_signals() -> io::Result<()> {
-    use libc::{
-        SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
-    };
     use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-    for signal in
-        [SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGCHLD, SIGUSR1, SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU]
-    {
-        // SAFETY: SIG_DFL runs no code of ours.
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL runs no code of ours. SIGKILL, SIGSTOP and what the C library keeps for itself answer EINVAL.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
     Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)

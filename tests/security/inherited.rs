@@ -97,3 +97,22 @@ fn a_working_directory_that_is_a_descriptor_leads_nowhere() {
     }
     cell.host_is_as_it_was();
 }
+
+/// What is ignored or blocked stays so over an exec, and would make programs inside deaf.
+#[test]
+fn signals_that_the_caller_ignores_are_not_ignored_inside() {
+    let cell = Cell::new();
+    let deaf = "trap '' HUP INT QUIT USR1 USR2 PIPE ALRM TERM CONT TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO SYS 34 64";
+    let grep = ["busybox", "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"];
+    let none = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n";
+    cell.after(deaf, &["run", "-d", "--network", "none", "--name", "c", TINY, "sleep", "1000"]).wait().ok();
+    for args in [
+        &["run", "--rm", "--network", "none", TINY][..],
+        &["run", "--rm", "--init", "--network", "none", TINY],
+        &["exec", "c"],
+    ] {
+        let output = cell.after(deaf, &[args, &grep].concat()).wait();
+        // glibc's posix_spawn(3) has a child ignore the two signals that glibc keeps for itself.
+        assert_eq!(output.stdout.replace("0000000180000000", "0000000000000000"), none, "{output}");
+    }
+}
