@@ -323,9 +323,13 @@ fn in_one_line(error: &dyn std::error::Error) -> String {
 /// The socket for `attach`, named through its folder's descriptor: a path in `sun_path` may have 107 bytes only.
 fn listen(places: &Places) -> Result<UnixListener, Error> {
     let folder = fs::File::open(&places.run).map_err(Error::io("open the run directory"))?;
-    let _ = fs::remove_file(places.run.join("attach"));
-    UnixListener::bind(format!("/proc/self/fd/{}/attach", folder.as_raw_fd()))
-        .map_err(Error::io("make the attach socket"))
+    let path = places.run.join("attach");
+    let _ = fs::remove_file(&path);
+    let listener = UnixListener::bind(format!("/proc/self/fd/{}/attach", folder.as_raw_fd()))
+        .map_err(Error::io("make the attach socket"))?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(&path, mode).map_err(Error::io("protect the attach socket"))?;
+    Ok(listener)
 }
 
 /// Connects to a running container's session.
