@@ -92,18 +92,27 @@ struct Entry {
 }
 
 fn read(path: &Path) -> Result<Option<AuthFile>, Error> {
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-        Err(e) => return Err(bad(path, None, &e.to_string())),
-    };
+    match std::fs::read(path) {
+        Ok(text) => parse(path, &text).map(Some),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(bad(path, None, &e.to_string())),
+    }
+}
+
+fn parse(path: &Path, text: &[u8]) -> Result<AuthFile, Error> {
     if text.trim_ascii().is_empty() {
-        return Ok(Some(AuthFile::default()));
+        return Ok(AuthFile::default());
     }
     // The parser's own words could quote a secret.
-    serde_json::from_slice(&text)
-        .map(Some)
+    serde_json::from_slice(text)
         .map_err(|e| bad(path, Some(e.line()), "not a credentials file in docker's JSON format"))
+}
+
+/// What a file of this content says, for the fuzzer: no helper is started.
+#[cfg(feature = "fuzzing")]
+pub fn stored_credentials(text: &[u8], host: &str, repository: &str) -> Result<Option<Credentials>, Error> {
+    let path = Path::new("auth.json");
+    parse(path, text)?.find(path, host, repository, &|_, _| Ok(None))
 }
 
 /// Asks the helper of this name for the credentials under this key.

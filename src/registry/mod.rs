@@ -36,6 +36,8 @@ pub use blob::BlobReader;
 pub use client::{Client, Repository};
 pub use conf::{Endpoint, Registries};
 pub use credentials::Credentials;
+#[cfg(feature = "fuzzing")]
+pub use credentials::stored_credentials;
 pub use error::Error;
 
 use crate::digest::Digest;

@@ -1,0 +1,27 @@
+//! `registries.conf`, and what is made of a name by it.
+#![no_main]
+
+use coracle::registry::{Places, Registries};
+use libfuzzer_sys::fuzz_target;
+use std::fs;
+
+fuzz_target!(|input: (&str, &str)| {
+    let (text, name) = input;
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let file = dir.path().join("registries.conf");
+    fs::write(&file, text).unwrap();
+    let places = Places {
+        etc: dir.path().to_owned(),
+        config: None,
+        cache: None,
+        runtime: None,
+        docker: None,
+        auth_file: None,
+        registries_conf: Some(file),
+    };
+    if let Ok(registries) = Registries::load(&places) {
+        let _ = registries.complete(name);
+        let _ = registries.endpoints(name, false);
+        let _ = registries.endpoints(name, true);
+    }
+});
