@@ -17,17 +17,15 @@ fn numbers(output: &str) -> Vec<&str> {
 fn a_command_has_the_three_standard_descriptors_and_no_other() {
     let cell = Cell::new();
     let leaky = leaky(&cell);
-    // One process lists those of another, which sleeps: nothing but what it was given.
-    let script = "sleep 1 & exec ls /proc/$!/fd";
     let base = ["run", "--rm", "--network", "none"];
     for flags in [&[][..], &["-i"], &["--init"], &["--privileged"], &["-v", "volume:/v"], &["--read-only"]] {
-        let args = [&base[..], flags, &[TINY, "sh", "-c", script]].concat();
-        let output = cell.after(&leaky, &args).wait();
-        assert_eq!(numbers(&output.stdout), ["0", "1", "2"], "{output}");
-        // The command itself, and process 1.
-        let args = [&base[..], flags, &[TINY, "sh", "-c", "ls /proc/1/fd; :"]].concat();
-        let output = cell.after(&leaky, &args).wait();
-        assert_eq!(numbers(&output.stdout), ["0", "1", "2"], "{output}");
+        // The shell itself, and process 1 where that is the init.
+        for process in ["$$", "1"] {
+            let script = format!("ls /proc/{process}/fd; :");
+            let output =
+                cell.after(&leaky, &[&base[..], flags, &[TINY, "sh", "-c", &script]].concat()).wait();
+            assert_eq!(numbers(&output.stdout), ["0", "1", "2"], "{output}");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A terminal that a test sits at.
 
 use super::exit_code;
+use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 use std::fs::File;
@@ -29,7 +30,9 @@ impl Terminal {
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap();
-        let slave = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        // It must not become the terminal of a test process that leads a session: a hang-up would end all tests.
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let slave = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).unwrap();
         tcsetwinsize(&slave, size(rows, columns)).unwrap();
         // setsid(1) makes a session, takes the terminal and becomes the command.
         let mut session = Command::new("setsid");
