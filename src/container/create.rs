@@ -96,7 +96,7 @@ pub fn create(
         }
     };
     let made = (|| {
-        name(paths, &mut record)?;
+        name(paths, identity, &mut record)?;
         state::create_dir_private(&places.data)?;
         let _volumes = prepare_mounts(paths, &record)?;
         save(&places, &record)
@@ -110,9 +110,16 @@ pub fn create(
     Ok(Created { record, places, lock })
 }
 
-fn name(paths: &Paths, record: &mut Record) -> Result<(), Error> {
+fn name(paths: &Paths, identity: &Identity, record: &mut Record) -> Result<(), Error> {
     if !record.name.is_empty() {
-        return take_name(paths, &record.name, &record.id);
+        return match take_name(paths, &record.name, &record.id) {
+            // It may be the name of what a killed process left, which no command has finished yet.
+            Err(Error::NameTaken { by, .. }) if super::recover::is_left_over(paths, &by)? => {
+                super::lifecycle::tidy(paths, identity)?;
+                take_name(paths, &record.name, &record.id)
+            }
+            other => other,
+        };
     }
     let mut attempt = 0;
     loop {

@@ -90,7 +90,7 @@ fn session(
         window,
         single_id: matches!(identity.mode, Mode::Single { .. }),
     })?;
-    await_running(&channel, process, &mut streams)?;
+    await_running(&channel, &child, process, &mut streams)?;
     drop((channel, init));
     let mut no_log = |_: bool, _: &[u8]| {};
     let mut pump =
@@ -100,6 +100,6 @@ fn session(
     }
     pump.tell(&Frame::Started);
     let ended = pump.run().map_err(Error::io("run the session"))?;
-    pump.finish(&Frame::Exited(ended.exit_code()));
+    pump.finish(&Frame::Exited(ended.exit_code())).deliver();
     Ok(())
 }

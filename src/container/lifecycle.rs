@@ -2,7 +2,7 @@
 
 use super::id::ContainerId;
 use super::monitor;
-use super::record::{Live, Record};
+use super::record::{Live, ProcessId, Record};
 use super::session::Client;
 use super::store::{Container, Places, find, load, release_names};
 use super::{Error, recover};
@@ -61,6 +61,15 @@ fn open_running(container: &Container) -> Option<Running> {
     Some(Running { init: live.init.open()?, monitor: live.monitor.open()? })
 }
 
+/// The monitor of a container that runs or is being started.
+fn monitor_of(container: &Container) -> Option<OwnedFd> {
+    let signed = || {
+        let (pid, start_time) = Lock::holder(&container.places.lock())?;
+        Some(ProcessId { pid, start_time })
+    };
+    container.live.as_ref().map(|live| live.monitor).or_else(signed)?.open()
+}
+
 fn not_running(record: &Record) -> Error {
     Error::State { name: record.name.clone(), state: "not running", fix: "start it with 'coracle start'" }
 }
@@ -71,9 +80,12 @@ pub fn init_of(paths: &Paths, container: &Container) -> Result<OwnedFd, Error> {
     open_running(&container).map(|r| r.init).ok_or_else(|| not_running(&container.record))
 }
 
+/// How long a container may take from its lock to its command, before a stop takes it for one that never gets there.
+const STARTING: Duration = Duration::from_secs(5);
+
 /// The container once it is not in the middle of being started any more.
 fn settled(paths: &Paths, container: &Container) -> Result<Container, Error> {
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + STARTING;
     let mut container = container.clone();
     while container.status == super::record::Status::Starting && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(2));
@@ -98,10 +110,17 @@ pub fn kill(paths: &Paths, container: &Container, signal: i32) -> Result<(), Err
 pub fn stop(paths: &Paths, container: &Container, timeout: Option<u32>) -> Result<(), Error> {
     let container = settled(paths, container)?;
     let Some(running) = open_running(&container) else {
-        // It has just ended by itself, and its monitor is about to write that down.
-        return match container.live.as_ref().and_then(|live| live.monitor.open()) {
-            Some(monitor) => wait_for(&monitor, None).map(drop),
-            None => Ok(()),
+        return match (&container.live, monitor_of(&container)) {
+            (None, Some(monitor)) if container.status == super::record::Status::Starting => {
+                // The machine is too busy, or something that it waits for does not answer. Nothing runs yet that could
+                // be asked; the next command, or the caller, finishes what its monitor leaves.
+                let _ = rustix::process::pidfd_send_signal(&monitor, Signal::KILL);
+                wait_for(&monitor, None)?;
+                wait_for_lock(&container)
+            }
+            // It has just ended by itself, and its monitor is about to write that down.
+            (Some(_), Some(monitor)) => wait_for(&monitor, None).map(drop),
+            _ => Ok(()),
         };
     };
     let record = &container.record;
@@ -120,6 +139,16 @@ pub fn stop(paths: &Paths, container: &Container, timeout: Option<u32>) -> Resul
     }
     send(Signal::KILL.as_raw());
     wait_for(&running.monitor, None).map(drop)
+}
+
+/// Waits until nobody holds the lock of a container whose monitor is dead: its first process has a copy of it until
+/// its command runs, and dies of its monitor's death a moment later.
+fn wait_for_lock(container: &Container) -> Result<(), Error> {
+    let until = Instant::now() + STARTING;
+    while Lock::is_held(&container.places.lock())? && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
 }
 
 /// Waits for a process to end; whether it did.

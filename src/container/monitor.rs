@@ -9,7 +9,7 @@
 
 use super::etc_files::{self, HostFiles, Hosts};
 use super::record::{Exit, Live, MountKind, ProcessId, Record, Started};
-use super::session::{Client, Ended, Failure, Frame, Pump, Streams, make_streams};
+use super::session::{Client, Ended, Failure, Frame, Pump, Streams, Undelivered, make_streams};
 use super::store::{Places, now, release_name};
 use super::{Error, logs, recover};
 use crate::kernel::process::{self, Side};
@@ -20,6 +20,7 @@ use crate::state::{self, Durability, Lock, Paths};
 use crate::union::{self, Layers, Upper};
 use crate::userns::{self, Identity, Mapper, Mode, Namespace};
 use crate::volume::{self, Volumes};
+use rustix::process::Signal;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -49,7 +50,7 @@ pub fn start(start: Start<'_>) -> Result<Client, Error> {
     match process::fork().map_err(Error::io("fork the monitor"))? {
         Side::Child => {
             drop((ours, map_request));
-            monitor(&start, theirs, map_side);
+            monitor(start, theirs, map_side);
             process::exit_now(0)
         }
         Side::Parent(monitor) => {
@@ -68,16 +69,29 @@ pub fn start(start: Start<'_>) -> Result<Client, Error> {
     }
 }
 
-fn monitor(start: &Start<'_>, client: UnixStream, map_side: UnixStream) {
+fn monitor(start: Start<'_>, client: UnixStream, map_side: UnixStream) {
     let mut client = Some(client);
-    if let Err(error) = supervise(start, &mut client, map_side) {
-        let failure = Failure::of(&error);
-        undo(start, &failure);
-        if let (Some(mut client), Ok(json)) = (client, serde_json::to_vec(&failure)) {
-            let mut bytes = Vec::new();
-            Frame::Failed(json).encode(&mut bytes);
-            let _ = client.write_all(&bytes);
+    let undelivered = match supervise(&start, &mut client, map_side) {
+        Ok(undelivered) => undelivered,
+        Err(error) => {
+            let failure = Failure::of(&error);
+            undo(&start, &failure);
+            if let (Some(mut client), Ok(json)) = (client, serde_json::to_vec(&failure)) {
+                let mut bytes = Vec::new();
+                Frame::Failed(json).encode(&mut bytes);
+                let _ = client.write_all(&bytes);
+            }
+            return;
         }
+    };
+    // A client that does not read, because it is stopped or its own reader is slow, must not keep the container: what
+    // it has still to hear comes from a process that holds nothing of it.
+    if !undelivered.is_empty()
+        && let Ok(Side::Child) = process::fork()
+    {
+        drop(start.lock);
+        let _ = process::set_title(&format!("coracle: last words of {}", start.record.name));
+        undelivered.deliver();
     }
 }
 
@@ -98,9 +112,18 @@ fn undo(start: &Start<'_>, failure: &Failure) {
     }
 }
 
-fn supervise(start: &Start<'_>, client: &mut Option<UnixStream>, map_side: UnixStream) -> Result<(), Error> {
+fn supervise(
+    start: &Start<'_>,
+    client: &mut Option<UnixStream>,
+    map_side: UnixStream,
+) -> Result<Undelivered, Error> {
     let Start { paths, identity, record, places, .. } = start;
     leave_cli(&format!("monitor {}", record.name))?;
+    let monitor = ProcessId::of(std::process::id().cast_signed());
+    if let Some(ProcessId { pid, start_time }) = monitor {
+        // Whoever wants to stop what does not get to run must know whom to stop.
+        start.lock.sign(pid, start_time)?;
+    }
     let (etc_mounts, listener, pipes) = enter_userns(paths, identity, map_side, || {
         let pipes = make_streams(record.interactive, record.spec.process.terminal);
         Ok((write_etc_files(record, places)?, listen(places)?, pipes.map_err(Error::io("make pipes"))?))
@@ -129,10 +152,9 @@ fn supervise(start: &Start<'_>, client: &mut Option<UnixStream>, map_side: UnixS
             furnish: &|root| furnish(paths, identity, record, root),
         },
     )?;
-    await_running(&channel, &record.spec.process, &mut streams)?;
+    await_running(&channel, &child, &record.spec.process, &mut streams)?;
     drop(channel);
     let init = ProcessId::of(child.pid);
-    let monitor = ProcessId::of(std::process::id().cast_signed());
     if let (Some(init), Some(monitor)) = (init, monitor) {
         let live = Live { monitor, init, started, boot_id: state::boot_id()? };
         state::write_json(&places.run.join("live.json"), &live, Durability::Process)?;
@@ -155,11 +177,10 @@ fn supervise(start: &Start<'_>, client: &mut Option<UnixStream>, map_side: UnixS
     }
     let ended = pump.run().map_err(Error::io("run the session"))?;
     let concluded = conclude(start, started, ended);
-    pump.finish(&match &concluded {
+    Ok(pump.finish(&match &concluded {
         Ok(()) => Frame::Exited(ended.exit_code()),
         Err(error) => Frame::Failed(serde_json::to_vec(&Failure::of(error)).unwrap_or_default()),
-    });
-    concluded
+    }))
 }
 
 /// A process that outlives the CLI is nobody's job: its own session, no terminal, no working directory that could be in the way.
@@ -343,11 +364,28 @@ pub fn attach(places: &Places) -> Result<Client, Error> {
 /// Follows a new process until its command runs.
 pub(super) fn await_running(
     channel: &sandbox::Channel,
+    child: &process::Child,
     process: &Process,
     streams: &mut Streams,
 ) -> Result<(), Error> {
+    /// Seconds in which a joining process has to tell something.
+    const PATIENCE: u32 = 30;
+    let mut waited = 0;
     loop {
-        match channel.receive().map_err(Error::io("start the command"))? {
+        let received = match channel.receive() {
+            // Somebody inside may have stopped it.
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && waited < PATIENCE => {
+                waited += 1;
+                let _ = rustix::process::pidfd_send_signal(&child.pidfd, Signal::CONT);
+                continue;
+            }
+            Err(e) => {
+                let _ = rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL);
+                return Err(Error::io("start the command")(e));
+            }
+            Ok(received) => received,
+        };
+        match received {
             FromInit::Running => return Ok(()),
             FromInit::Terminal(master) => *streams = Streams::from(master),
             FromInit::Failed(error) => return Err(error.into()),

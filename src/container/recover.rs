@@ -27,13 +27,18 @@ const GONE: &str = ".gone-";
 /// Whether there is anything to recover: a look without a lock, cheap enough for every command.
 pub fn is_needed(paths: &Paths) -> Result<bool, Error> {
     for id in ids(paths)? {
-        let places = Places::of(paths, &id);
-        let at_rest = !places.run.exists() && places.record(false).exists();
-        if !at_rest && !Lock::is_held(&places.lock())? {
+        if is_left_over(paths, &id)? {
             return Ok(true);
         }
     }
     Ok(std::fs::read_dir(paths.trash()).is_ok_and(|mut entries| entries.next().is_some()))
+}
+
+/// Whether this container is what a killed process left: not at rest, and nobody holds its lock.
+pub fn is_left_over(paths: &Paths, id: &ContainerId) -> Result<bool, Error> {
+    let places = Places::of(paths, id);
+    let at_rest = !places.run.exists() && places.record(false).exists();
+    Ok(!at_rest && !Lock::is_held(&places.lock())?)
 }
 
 /// Recovers everything. The caller is root in the user's namespace. One that cannot be recovered is left for the

@@ -5,6 +5,7 @@
 //! wrapper whose soundness depends on its caller does not exist here: what must hold is checked
 //! (see [`process::fork`], which refuses to fork a process with several threads).
 
+pub mod keyring;
 pub mod memory;
 pub mod mount;
 pub mod net;

@@ -6,9 +6,12 @@
 
 use super::Error;
 use crate::kernel::socket;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// One end.
 #[derive(Debug)]
@@ -39,6 +42,18 @@ impl Channel {
     pub fn pair() -> io::Result<(Channel, Channel)> {
         let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         Ok((Channel(a), Channel(b)))
+    }
+
+    /// Whether the other side is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        let mut set = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        poll(&mut set, PollTimeout::ZERO).is_ok()
+            && set[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
+    }
+
+    /// Lets [`Channel::receive`] fail with [`io::ErrorKind::WouldBlock`] when nothing has come for so long.
+    pub(super) fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        Ok(set_socket_timeout(&self.0, Timeout::Recv, Some(patience))?)
     }
 
     /// The descriptor's number: where the stub writes its error.
@@ -123,7 +138,11 @@ mod tests {
         assert!(matches!(outside.receive().unwrap(), FromInit::Failed(Error::NotFound { .. })));
         rustix::io::write(&inside.0, &13i32.to_ne_bytes()).unwrap();
         assert!(matches!(outside.receive().unwrap(), FromInit::ExecFailed(13)));
+        outside.set_patience(Duration::from_millis(1)).unwrap();
+        assert_eq!(outside.receive().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(!outside.is_closed());
         drop(inside);
+        assert!(outside.is_closed());
         assert!(matches!(outside.receive().unwrap(), FromInit::Running));
     }
 }

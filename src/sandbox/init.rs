@@ -8,7 +8,7 @@ use crate::kernel::process::{self, Child, Side};
 use crate::rooted_fs::Root;
 use crate::userns::IdMap;
 use rustix::fs::Mode;
-use rustix::process::DumpableBehavior;
+use rustix::process::{DumpableBehavior, Signal};
 use rustix::termios::Winsize;
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -72,8 +72,11 @@ pub fn spawn(spec: &Spec, hooks: &Hooks<'_>) -> Result<(Child, Channel), Error> 
 
 fn init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> Error {
     let entered = (|| {
+        // A monitor that is gone before this has nobody left to say go.
+        die_with_parent()?;
         channel.wait_go().map_err(Error::step("wait for the id map"))?;
         become_root(hooks.single_id)?;
+        die_with_parent()?;
         rustix::process::setsid().map_err(Error::step("make a session"))?;
         // Mounts of the host that come later may appear here, none of ours there.
         rustix::mount::mount_change(
@@ -119,6 +122,13 @@ fn init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> Error {
         }),
         Err(e) => e,
     }
+}
+
+/// Lets the kernel end this process with the one that made it (PR_SET_PDEATHSIG). A change of credentials, and the exec of a
+/// set-id program, ends that again.
+pub(super) fn die_with_parent() -> Result<(), Error> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(Error::step("bind to the monitor"))
 }
 
 /// From here on nobody may look into this process, which still is our own binary (CVE-2016-9962), and it is

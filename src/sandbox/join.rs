@@ -15,6 +15,7 @@ use rustix::termios::Winsize;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::Duration;
 
 /// What to start and where.
 pub struct JoinRequest<'a> {
@@ -32,7 +33,11 @@ pub struct JoinRequest<'a> {
     pub single_id: bool,
 }
 
-/// Starts the process. The caller has one thread and reads on from the channel until [`FromInit::Running`].
+/// How long a receive from the channel of a joining process waits.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Starts the process. The caller has one thread and reads on from the channel until [`FromInit::Running`]; when nothing
+/// has come for a second, receiving fails with [`io::ErrorKind::WouldBlock`].
 pub fn join(request: &JoinRequest<'_>) -> Result<(Child, Channel), Error> {
     let (outside, inside) = Channel::pair().map_err(Error::step("make a channel"))?;
     match process::fork().map_err(Error::step("fork"))? {
@@ -57,6 +62,8 @@ pub fn join(request: &JoinRequest<'_>) -> Result<(Child, Channel), Error> {
                     let number = Pid::from_raw(pid).ok_or_else(gone)?;
                     let pidfd = rustix::process::pidfd_open(number, PidfdFlags::empty())
                         .map_err(Error::step("start the process"))?;
+                    // It is among the container's processes, which may stop it: nobody should wait for that for ever.
+                    outside.set_patience(PATIENCE).map_err(Error::step("start the process"))?;
                     outside.send_go().map_err(Error::step("start the process"))?;
                     Ok((Child { pid, pidfd }, outside))
                 }

@@ -2,13 +2,14 @@
 //! credentials, system call filter, exec.
 
 use super::capabilities::ProcessCapabilities;
+use super::init::die_with_parent;
 use super::users::{self, ExecUser};
-use super::{Channel, Error, Process, Stdio, seccomp};
-use crate::kernel::{mount::mount_setattr, process, stub};
+use super::{Channel, Error, Process, SeccompProfile, Stdio, seccomp};
+use crate::kernel::{keyring, mount::mount_setattr, process, stub};
 use crate::rooted_fs::Root;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Uid};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
-use rustix::process::{Resource, Signal};
+use rustix::process::Resource;
 use rustix::termios::Winsize;
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -69,6 +70,10 @@ fn try_launch(entry: &Entry<'_>) -> Result<Infallible, Error> {
     rustix::io::fcntl_setfd(entry.channel, rustix::io::FdFlags::empty())
         .map_err(Error::step("keep the channel open"))?;
 
+    if process.seccomp != SeccompProfile::Default {
+        // The default filter knows no keys. Without it the caller's session keyring would be the container's too.
+        keyring::leave_session().map_err(Error::step("leave the session keyring"))?;
+    }
     let compile = |choice| {
         seccomp::filter(choice, process.capabilities).map_err(|e| Error::Step {
             step: "compile the seccomp profile".into(),
@@ -91,9 +96,12 @@ fn try_launch(entry: &Entry<'_>) -> Result<Infallible, Error> {
         install()?;
     }
     set_credentials(entry, &user)?;
-    // After the last change of credentials, which clears it. The container dies with its monitor.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(Error::step("bind to the monitor"))?;
+    // After the last change of credentials, which clears it. The container dies with its monitor; one that died
+    // before this has closed its end of the channel.
+    die_with_parent()?;
+    if entry.channel.is_closed() {
+        return Err(Error::Vanished);
+    }
     if process.no_new_privileges {
         install()?;
     }

@@ -6,7 +6,7 @@ use nix::libc;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// A held lock on a file: an open file description lock (fcntl_locking(2), `F_OFD_SETLK`). It is released
@@ -42,6 +42,20 @@ impl Lock {
         let mut query = whole_file(Kind::Read);
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut query)).map_err(|e| Error::io("lock", path)(e.into()))?;
         Ok(i32::from(query.l_type) != libc::F_UNLCK)
+    }
+
+    /// Writes into the file who holds the lock, for [`Lock::holder`]: the kernel does not tell, since it is not a
+    /// process but an open file that holds it. Nothing else is ever written there, and always as many bytes.
+    pub fn sign(&self, pid: i32, start_time: u64) -> Result<(), Error> {
+        let text = format!("{pid:>11} {start_time:>20}\n");
+        self.file.write_all_at(text.as_bytes(), 0).map_err(Error::io("sign", Path::new("the lock")))
+    }
+
+    /// The pid and the start time (clock ticks since boot) of who signed the lock last; it need not hold it any more.
+    pub fn holder(path: &Path) -> Option<(i32, u64)> {
+        let text = std::fs::read_to_string(path).ok()?;
+        let mut words = text.split_whitespace();
+        Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
     }
 
     fn take(path: &Path, wait: bool, kind: Kind) -> Result<Option<Self>, Error> {
@@ -131,6 +145,18 @@ mod tests {
         drop(lock);
         assert!(!Lock::is_held(&path).unwrap());
         assert!(Lock::try_exclusive(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_tells_who_signed_it_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = Lock::exclusive(&path).unwrap();
+        assert_eq!(Lock::holder(&path), None);
+        lock.sign(i32::MAX, u64::MAX).unwrap();
+        assert_eq!(Lock::holder(&path), Some((i32::MAX, u64::MAX)));
+        lock.sign(1, 2).unwrap();
+        assert_eq!(Lock::holder(&path), Some((1, 2)));
     }
 
     #[test]

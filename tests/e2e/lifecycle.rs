@@ -243,3 +243,43 @@ fn attach_takes_part_in_a_running_container() {
     assert_eq!((output.code, output.stdout.as_str()), (4, "got one\ngot two\n"), "{output}");
     engine.run(&["attach", "att"]).refuses(&["att"]);
 }
+
+/// Something that a start waits for may never come: here, a lock on the volume that is to be filled.
+#[test]
+fn a_container_that_does_not_get_to_run_can_be_removed() {
+    let engine = engine!();
+    require!(!engine.is_podman(), "the lock is coracle's own");
+    let locks = engine.data().join("locks");
+    engine.ok(&["volume", "create", "v"]);
+    let file = std::fs::File::create(locks.join("fill-v")).unwrap();
+    rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    for rm in [&["--rm"][..], &[]] {
+        let base = ["run", "-d", "--network", "none", "--name", "c", "-v", "v:/v"];
+        let image = tiny();
+        let args = [&base[..], rm, &[&image, "true"]].concat();
+        let starting = Running::start(engine.command(&args), b"");
+        eventually("it is being started", || engine.names() == ["c"]);
+        engine.ok(&["rm", "-f", "-t", "0", "c"]);
+        assert_eq!(starting.wait().code, 125);
+        assert!(engine.names().is_empty());
+    }
+    drop(file);
+    engine.ok(&["run", "--rm", "--network", "none", "--name", "c", "-v", "v:/v", &tiny(), "true"]);
+}
+
+#[test]
+fn a_client_that_is_stopped_does_not_keep_a_container_from_ending() {
+    let engine = engine!();
+    // As much as the way to the client holds, so that the command can end with it.
+    let script = "sleep 1; head -c 150000 /dev/zero";
+    let args = ["run", "--network", "none", "--name", "c", &tiny(), "sh", "-c", script];
+    let client = Running::start(engine.command(&args), b"");
+    eventually("it runs", || engine.run(&["exec", "c", "true"]).code == 0);
+    let pid = rustix::process::Pid::from_child(&client.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    assert_eq!(engine.ok(&["wait", "c"]), "0");
+    engine.ok(&["rm", "c"]);
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    let output = client.wait();
+    assert_eq!((output.code, output.stdout.len()), (0, 150_000));
+}

@@ -174,3 +174,26 @@ fn a_process_of_another_container_or_of_the_host_cannot_be_signalled() {
     );
     assert_eq!(engine.inspect("other", "{{.State.Running}}"), "true");
 }
+
+/// Without a filter keyctl(2) reaches a session keyring: it must not be the caller's, which all would have in common.
+#[test]
+fn the_session_keyring_of_the_caller_is_not_the_containers() {
+    let engine = engine!();
+    let ask = "import ctypes; print(ctypes.CDLL(None).syscall(250, 0, -3, 0))";
+    let image = crate::support::image("python:gz");
+    let run = |flags: &[&str]| {
+        let base = ["run", "--rm", "-q", "--network", "none"];
+        engine.ok(&[&base[..], flags, &[&image, "python3", "-c", ask]].concat())
+    };
+    let mut keyrings = vec![
+        run(&["--privileged"]),
+        run(&["--privileged"]),
+        run(&["--security-opt", "seccomp=unconfined"]),
+        run(&["--security-opt", "seccomp=unconfined", "-u", "1234"]),
+    ];
+    assert!(keyrings.iter().all(|k| k.parse::<i32>().is_ok_and(|k| k > 0)), "{keyrings:?}");
+    keyrings.sort();
+    keyrings.dedup();
+    assert_eq!(keyrings.len(), 4, "{keyrings:?}");
+    assert_eq!(run(&[]), "-1");
+}

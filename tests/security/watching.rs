@@ -110,6 +110,19 @@ fn sessions_end_with_their_container_whatever_it_did_to_them() {
     crate::support::eventually("no session is left", || sessions(&name) == 0);
 }
 
+#[test]
+fn who_enters_is_not_held_for_ever_by_being_stopped() {
+    let cell = Cell::new();
+    // The container goes on after the attack, so that its end is not what ends the waiting.
+    let line = format!("({}) & sleep 1000", Cell::attack_line("stop-newcomers 4"));
+    let weapon = Cell::weapon();
+    cell.start("c", &cell.armed(&[], &weapon), &line);
+    let logs = || cell.engine.run(&["logs", "c"]).stdout;
+    crate::support::eventually("the attack begins", || logs().contains(crate::attack::BEGUN));
+    cell.engine.ok(&["exec", "c", "true"]);
+    assert!(logs().contains("stopped"), "nobody was stopped: {}", logs());
+}
+
 fn start(engine: &Engine, args: &[&str]) -> Running {
     Running::start(engine.command(args), b"")
 }

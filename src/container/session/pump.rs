@@ -72,6 +72,28 @@ struct Connection {
     outbox: Outbox,
 }
 
+/// What clients that are slow, or stopped, have still to hear when a session is over.
+pub struct Undelivered(Vec<Connection>);
+
+impl Undelivered {
+    /// Whether everybody has heard everything.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Waits for each client for as long as it is there.
+    pub fn deliver(mut self) {
+        while !self.0.is_empty() {
+            let sockets = self.0.iter().map(|c| c.socket.as_fd());
+            let mut set: Vec<_> = sockets.map(|fd| PollFd::new(fd, PollFlags::POLLOUT)).collect();
+            if poll(&mut set, PollTimeout::NONE).is_err_and(|e| e != nix::Error::EINTR) {
+                return;
+            }
+            self.0.retain_mut(|c| c.outbox.flush(&c.socket).is_ok() && !c.outbox.is_empty());
+        }
+    }
+}
+
 /// A session at work.
 pub struct Pump<'a> {
     process: BorrowedFd<'a>,
@@ -155,14 +177,11 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Gives every client its last frames, waiting for slow ones.
-    pub fn finish(mut self, last: &Frame) {
+    /// Gives every client its last frames, as far as it reads now. The rest is the caller's to [`Undelivered::deliver`].
+    pub fn finish(mut self, last: &Frame) -> Undelivered {
         self.tell(last);
-        for mut client in std::mem::take(&mut self.clients) {
-            if client.socket.set_nonblocking(false).is_ok() {
-                let _ = client.outbox.flush(&client.socket);
-            }
-        }
+        self.clients.retain(|client| !client.outbox.is_empty());
+        Undelivered(self.clients)
     }
 
     fn wait(&mut self) -> io::Result<Vec<Source>> {
