@@ -1,7 +1,8 @@
 //! `coracle container`: the same commands as without the word.
 
 use super::{
-    Action, Entry, attach, create, exec, inspect, kill, logs, ps, restart, rm, run, start, stop, wait,
+    Action, Entry, attach, create, exec, inspect, kill, logs, pause, ps, restart, rm, run, start, stats,
+    stop, update, wait,
 };
 
 /// `coracle container`.
@@ -17,12 +18,16 @@ pub const ENTRY: Entry = Entry {
         inspect::CONTAINER,
         kill::ENTRY,
         logs::ENTRY,
+        pause::ENTRY,
         ps::ENTRY.named("ls", &["list", "ps"]),
         restart::ENTRY,
         rm::ENTRY,
         run::ENTRY,
         start::ENTRY,
+        stats::ENTRY,
         stop::ENTRY,
+        pause::UNPAUSE,
+        update::ENTRY,
         wait::ENTRY,
     ]),
 };

@@ -32,6 +32,7 @@ pub fn row(container: &Container, now: SystemTime, no_trunc: bool, size: Option<
             Status::Created => Phase::Created,
             Status::Starting => Phase::Running(now),
             Status::Running { started } => Phase::Running(moment(started)),
+            Status::Paused { started } => Phase::Paused(moment(started)),
             Status::Exited { code, finished, .. } => {
                 Phase::Exited(code, (finished > 0).then(|| moment(finished)))
             }
@@ -145,20 +146,22 @@ fn log_path(container: &Container) -> String {
 
 fn state(container: &Container) -> Value {
     let Container { status, live, exit, .. } = container;
+    let cgroup = live.as_ref().and_then(|live| live.cgroup.as_ref());
     let (code, started, finished) = match status {
         Status::Created | Status::Starting => (0, 0, 0),
-        Status::Running { started } => (0, *started, 0),
+        Status::Running { started } | Status::Paused { started } => (0, *started, 0),
         Status::Exited { code, started, finished } => (*code, *started, *finished),
     };
     json!({
         "Status": status.word(),
         "Running": status.is_running(),
-        "Paused": false,
+        "Paused": matches!(status, Status::Paused { .. }),
         "Restarting": false,
-        "OOMKilled": false,
+        "OOMKilled": exit.as_ref().is_some_and(|exit| exit.oom_killed),
         "Dead": false,
         "Pid": live.as_ref().map_or(0, |live| live.init.pid),
         "MonitorPid": live.as_ref().map_or(0, |live| live.monitor.pid),
+        "CgroupPath": cgroup.map_or("", |cgroup| cgroup.path.as_str()),
         "ExitCode": code,
         "Error": exit.as_ref().and_then(|e| e.error.clone()).unwrap_or_default(),
         "StartedAt": time(started),
@@ -231,7 +234,7 @@ fn host_config(container: &Container) -> Value {
         "AutoRemove": record.rm,
         "CapAdd": if spec.privileged { Vec::new() } else { names(granted.without(usual)) },
         "CapDrop": names(usual.without(granted)),
-        "CgroupnsMode": "private",
+        "CgroupnsMode": if spec.host_cgroup_namespace { "host" } else { "private" },
         "Dns": dns.servers,
         "DnsOptions": dns.options,
         "DnsSearch": dns.search,
@@ -249,8 +252,12 @@ fn host_config(container: &Container) -> Value {
         "MaskedPaths": spec.masked_paths,
         "ReadonlyPaths": spec.read_only_paths,
     });
-    if let (Value::Object(fields), Value::Object(unset)) = (&mut value, unset()) {
+    let limits = super::limits_view::host_config(container);
+    if let (Value::Object(fields), Value::Object(unset), Value::Object(limits)) =
+        (&mut value, unset(), limits)
+    {
         fields.extend(unset);
+        fields.extend(limits);
     }
     value
 }
@@ -271,17 +278,6 @@ fn unset() -> Value {
         "PublishAllPorts": false,
         "UTSMode": "",
         "Isolation": "",
-        "CpuShares": 0,
-        "Memory": 0,
-        "MemoryReservation": 0,
-        "MemorySwap": 0,
-        "NanoCpus": 0,
-        "CpuPeriod": 0,
-        "CpuQuota": 0,
-        "CpusetCpus": "",
-        "CpusetMems": "",
-        "PidsLimit": 0,
-        "OomKillDisable": false,
         "Devices": [],
         "DeviceRequests": [],
     })

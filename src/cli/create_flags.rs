@@ -3,7 +3,7 @@
 use super::args::{Given, list, option, switch};
 use super::image_options::ImageOptions;
 use super::parse::{self, Host, Invalid};
-use super::{Error, args};
+use super::{Error, args, limit_flags};
 use crate::container::request::{
     CreateRequest, Dns, LogOptions, MountRequest, NetworkMode, SeccompChoice, SecurityOptions,
 };
@@ -28,31 +28,13 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "annotation",
     "arch",
     "attach,a",
-    "blkio-weight",
-    "blkio-weight-device",
-    "cgroup-conf",
-    "cgroup-parent",
-    "cgroupns",
-    "cgroups",
     "chrootdirs",
     "conmon-pidfile",
     "cpu-count",
     "cpu-percent",
-    "cpu-period",
-    "cpu-quota",
-    "cpu-rt-period",
-    "cpu-rt-runtime",
-    "cpu-shares,c",
-    "cpus",
-    "cpuset-cpus",
-    "cpuset-mems",
     "decryption-key",
     "device",
     "device-cgroup-rule",
-    "device-read-bps",
-    "device-read-iops",
-    "device-write-bps",
-    "device-write-iops",
     "disable-content-trust",
     "domainname",
     "env-host",
@@ -84,20 +66,14 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "ip6",
     "ipc",
     "isolation",
-    "kernel-memory",
     "link",
     "link-local-ip",
     "mac-address",
-    "memory,m",
-    "memory-reservation",
-    "memory-swap",
-    "memory-swappiness",
     "net-alias",
     "network-alias",
     "no-healthcheck",
     "no-hostname",
     "no-hosts",
-    "oom-kill-disable",
     "oom-score-adj",
     "os",
     "passwd",
@@ -105,7 +81,6 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "personality",
     "pid",
     "pidfile",
-    "pids-limit",
     "pod",
     "pod-id-file",
     "preserve-fd",
@@ -195,6 +170,7 @@ pub(super) fn define(to: Command) -> Command {
         list("dns-search", "DOMAIN").help("Search this domain; '.' for none"),
         list("dns-option", "OPTION").alias("dns-opt").help("Set an option of resolv.conf"),
     ]);
+    let to = limit_flags::define(to);
     let to = ImageOptions::define(to.next_help_heading("Image"), "pull");
     to.next_help_heading(None::<&str>).arg(args::command_line("IMAGE"))
 }
@@ -226,6 +202,7 @@ pub(super) fn request(args: &ArgMatches, host: &Host) -> Result<CreateRequest, E
     if image.is_empty() {
         return Err(Error::usage("the image's name is empty", "name an image, as in 'coracle run debian'"));
     }
+    let (limits, cgroup) = limit_flags::options(args)?;
     Ok(CreateRequest {
         image,
         command: words.collect(),
@@ -262,6 +239,8 @@ pub(super) fn request(args: &ArgMatches, host: &Host) -> Result<CreateRequest, E
             options: args.each("dns-option", parse::nonempty)?,
         },
         log: log(args)?,
+        limits,
+        cgroup,
     })
 }
 
@@ -476,9 +455,7 @@ mod tests {
     #[test]
     fn flags_that_are_not_there_yet_are_named() {
         for (words, expected) in [
-            (&["--cpus", "1", "img"][..], "--cpus is not supported yet"),
-            (&["-dp", "80:80", "img"], "--publish is not supported yet"),
-            (&["-m=1g", "img"], "--memory is not supported yet"),
+            (&["-dp", "80:80", "img"][..], "--publish is not supported yet"),
             (&["--restart=always", "img"], "--restart is not supported yet"),
             (&["--frobnicate", "img"], "unknown flag: --frobnicate"),
             (&["--name"], "flag needs an argument: --name"),

@@ -48,16 +48,18 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
 struct Counts {
     all: usize,
     running: usize,
+    paused: usize,
 }
 
 fn containers(engine: &Engine) -> anyhow::Result<Counts> {
     let mut counts = Counts::default();
     for entry in store::list(&engine.paths)? {
         counts.all += 1;
-        if let store::Entry::Whole(container) = entry
-            && matches!(container.status, Status::Running { .. } | Status::Starting)
-        {
-            counts.running += 1;
+        let store::Entry::Whole(container) = entry else { continue };
+        match container.status {
+            Status::Running { .. } | Status::Starting => counts.running += 1,
+            Status::Paused { .. } => counts.paused += 1,
+            Status::Created | Status::Exited { .. } => {}
         }
     }
     Ok(counts)
@@ -93,6 +95,7 @@ fn podmans(engine: &Engine) -> anyhow::Result<Value> {
         "host": {
             "arch": architecture(),
             "cgroupControllers": cgroups.controllers,
+            "cgroupManager": cgroups.manager(&gather::session(&gather::user())),
             "cgroupVersion": cgroup_version,
             "cpus": std::thread::available_parallelism()?.get(),
             "distribution": {
@@ -123,8 +126,9 @@ fn podmans(engine: &Engine) -> anyhow::Result<Value> {
         "store": {
             "containerStore": {
                 "number": counts.all,
+                "paused": counts.paused,
                 "running": counts.running,
-                "stopped": counts.all - counts.running,
+                "stopped": counts.all - counts.running - counts.paused,
             },
             "graphDriverName": "overlay",
             "graphRoot": engine.paths.data(),
@@ -156,9 +160,10 @@ fn with_dockers(mut info: Value) -> Value {
     let cgroup_version = at("/host/cgroupVersion");
     let Value::Object(dockers) = json!({
         "Architecture": std::env::consts::ARCH,
+        "CgroupDriver": at("/host/cgroupManager"),
         "CgroupVersion": cgroup_version.as_str().map(|version| version.trim_start_matches('v')),
         "Containers": at("/store/containerStore/number"),
-        "ContainersPaused": 0,
+        "ContainersPaused": at("/store/containerStore/paused"),
         "ContainersRunning": at("/store/containerStore/running"),
         "ContainersStopped": at("/store/containerStore/stopped"),
         "DockerRootDir": at("/store/graphRoot"),

@@ -18,11 +18,13 @@ mod dispatch;
 mod engine;
 mod error;
 mod image_view;
+mod limits_view;
 pub mod parse;
 mod stores;
 
 pub mod create_flags;
 pub mod image_options;
+pub mod limit_flags;
 pub mod rows;
 pub mod selection;
 
@@ -39,6 +41,7 @@ pub mod inspect;
 pub mod kill;
 pub mod load;
 pub mod logs;
+pub mod pause;
 pub mod ps;
 pub mod pull;
 pub mod restart;
@@ -46,10 +49,12 @@ pub mod rm;
 pub mod rmi;
 pub mod run;
 pub mod start;
+pub mod stats;
 pub mod stop;
 pub mod tag;
 pub mod unshare;
 pub mod untag;
+pub mod update;
 pub mod version;
 pub mod volume;
 pub mod wait;
@@ -162,12 +167,16 @@ pub static COMMANDS: &[Entry] = &[
     stop::ENTRY,
     restart::ENTRY,
     kill::ENTRY,
+    pause::ENTRY,
+    pause::UNPAUSE,
     rm::ENTRY,
     exec::ENTRY,
     attach::ENTRY,
     ps::ENTRY,
     logs::ENTRY,
     wait::ENTRY,
+    stats::ENTRY,
+    update::ENTRY,
     inspect::ENTRY,
     pull::ENTRY,
     images::ENTRY,

@@ -75,6 +75,8 @@ pub enum Phase {
     Created,
     /// It runs, since then.
     Running(SystemTime),
+    /// It runs since then, and is frozen.
+    Paused(SystemTime),
     /// It has ended, with this code, then if anybody saw it.
     Exited(i32, Option<SystemTime>),
     /// Its record cannot be read.
@@ -87,6 +89,7 @@ impl Phase {
         match self {
             Self::Created => "created",
             Self::Running(_) => "running",
+            Self::Paused(_) => "paused",
             Self::Exited(..) => "exited",
             Self::Broken => "dead",
         }
@@ -99,6 +102,7 @@ impl Phase {
             Self::Running(since) => {
                 format!("Up {}", human::duration(now.duration_since(since).unwrap_or_default()))
             }
+            Self::Paused(since) => format!("{} (Paused)", Self::Running(since).sentence(now)),
             Self::Exited(code, Some(at)) => format!("Exited ({code}) {}", human::ago(at, now)),
             Self::Exited(code, None) => format!("Exited ({code})"),
             Self::Broken => "Dead (its record cannot be read)".into(),
@@ -264,6 +268,7 @@ mod tests {
         assert_eq!(Phase::Exited(0, Some(at)).sentence(now), "Exited (0) 5 seconds ago");
         assert_eq!(Phase::Exited(137, None).sentence(now), "Exited (137)");
         assert_eq!(Phase::Created.sentence(now), "Created");
+        assert_eq!(Phase::Paused(at).sentence(now), "Up 5 seconds (Paused)");
     }
 
     #[test]

@@ -60,6 +60,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         places: &created.places,
         lock: created.lock,
         window: engine::window().filter(|_| tty),
+        background: options.detach,
     })?;
     if options.detach {
         engine::started(&mut client)?;

@@ -3,8 +3,9 @@
 use super::args::{Given, operands, option, switch};
 use super::engine::{self, Engine};
 use super::{Action, Context, Entry, Error, create_flags};
-use crate::container::lifecycle;
+use crate::container::record::Status;
 use crate::container::session::Interaction;
+use crate::container::{self, lifecycle};
 use crate::output;
 use clap::{ArgMatches, Command};
 
@@ -85,6 +86,14 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     for name in &options.names {
         let started = (|| {
             let container = engine.find(name)?;
+            if let Status::Paused { .. } = container.status {
+                return Err(container::Error::State {
+                    name: container.record.name,
+                    state: "paused",
+                    fix: "resume it with 'coracle unpause'",
+                }
+                .into());
+            }
             if !container.status.is_running() {
                 let window = engine::window().filter(|_| container.record.spec.process.terminal);
                 let mut client = lifecycle::start(&engine.paths, &engine.identity, &container, window)?;

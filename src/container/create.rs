@@ -11,6 +11,7 @@ use crate::image::Image;
 use crate::layers::Ownership;
 use crate::rooted_fs::Root;
 use crate::sandbox::capabilities::{CapSet, granted};
+use crate::sandbox::cgroup::place::Mode as CgroupMode;
 use crate::sandbox::{self, Network, Process, SeccompProfile, Spec, masks};
 use crate::state::{self, Durability, Lock, Paths};
 use crate::userns::{IdMap, Identity, Mode};
@@ -84,6 +85,7 @@ pub fn create(
 ) -> Result<Created, Error> {
     let id = ContainerId::random().map_err(Error::io("draw a container id"))?;
     let mut record = plan(&id, identity, request, image.id, image.diff_ids(), &ImageDefaults::of(image))?;
+    super::resources::check_host(&record)?;
     let places = Places::of(paths, &id);
     let lock = loop {
         state::create_dir_private(&places.run)?;
@@ -232,6 +234,13 @@ pub fn plan(
         init: request.init,
     };
     let mounts = mounts(request, image)?;
+    request.limits.check()?;
+    if request.cgroup.mode == CgroupMode::Disabled && !request.limits.is_empty() {
+        return Err(Error::Request {
+            what: format!("{} cannot be set with --cgroups=disabled", request.limits.flags()),
+            fix: Some("leave out one of them".into()),
+        });
+    }
     Ok(Record {
         format: FORMAT,
         id: id.clone(),
@@ -251,6 +260,7 @@ pub fn plan(
             network,
             keep_id,
             privileged: request.privileged,
+            host_cgroup_namespace: request.cgroup.host_namespace,
         },
         entrypoint,
         command,
@@ -265,6 +275,8 @@ pub fn plan(
         stop_signal: request.stop_signal.or(image.stop_signal).unwrap_or(SIGTERM),
         stop_timeout: request.stop_timeout.unwrap_or(STOP_TIMEOUT),
         detach_keys: request.detach_keys.clone(),
+        limits: request.limits.clone(),
+        cgroup: request.cgroup.clone(),
     })
 }
 

@@ -2,12 +2,13 @@
 //!
 //! The CLI forks a session, which is the new process's parent and lives as long as it does: the CLI may detach.
 
-use super::Error;
 use super::lifecycle::init_of;
 use super::monitor::{await_running, leave_cli};
+use super::record::Status;
 use super::request::ExecRequest;
 use super::session::{Client, Failure, Frame, Pump, make_streams};
 use super::store::Container;
+use super::{Error, resources};
 use crate::kernel::process::{self, Side};
 use crate::sandbox::capabilities::CapSet;
 use crate::sandbox::{self, JoinRequest, Process, SeccompProfile};
@@ -50,6 +51,13 @@ pub fn exec(
     request: &ExecRequest,
     window: Option<Winsize>,
 ) -> Result<Client, Error> {
+    if let Status::Paused { .. } = container.status {
+        return Err(Error::State {
+            name: container.record.name.clone(),
+            state: "paused",
+            fix: "resume it first ('coracle unpause')",
+        });
+    }
     let init = init_of(paths, container)?;
     let (ours, theirs) = UnixStream::pair().map_err(Error::io("make a socket pair"))?;
     match process::fork().map_err(Error::io("fork the session"))? {
@@ -82,8 +90,10 @@ fn session(
     leave_cli(&format!("exec {}", container.record.name))?;
     let (stdio, mut streams) =
         make_streams(request.interactive, request.tty).map_err(Error::io("make pipes"))?;
+    let cgroup = resources::enter(container)?;
     let (child, channel) = sandbox::join(&JoinRequest {
         container: init.as_fd(),
+        cgroup: cgroup.as_ref().map(AsFd::as_fd),
         network: container.record.spec.network,
         process,
         stdio,

@@ -2,10 +2,10 @@
 
 use super::id::ContainerId;
 use super::monitor;
-use super::record::{Live, ProcessId, Record};
+use super::record::{Live, ProcessId, Record, Status};
 use super::session::Client;
 use super::store::{Container, Places, find, load, release_names};
-use super::{Error, recover};
+use super::{Error, recover, resources};
 use crate::diagnose::Diagnose;
 use crate::state::{self, Lock, Paths};
 use crate::userns::{self, Identity};
@@ -47,7 +47,7 @@ pub fn start(
     };
     recover::conclude(&container.places)?;
     let Container { record, places, .. } = &container;
-    monitor::start(monitor::Start { paths, identity, record, places, lock, window })
+    monitor::start(monitor::Start { paths, identity, record, places, lock, window, background: true })
 }
 
 /// The processes of a running container: its first one and its monitor, both verified.
@@ -87,7 +87,7 @@ const STARTING: Duration = Duration::from_secs(5);
 fn settled(paths: &Paths, container: &Container) -> Result<Container, Error> {
     let until = Instant::now() + STARTING;
     let mut container = container.clone();
-    while container.status == super::record::Status::Starting && Instant::now() < until {
+    while container.status == Status::Starting && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(2));
         container = load(paths, &container.record.id)?
             .ok_or_else(|| Error::NotFound(container.record.name.clone()))?;
@@ -102,7 +102,12 @@ pub fn kill(paths: &Paths, container: &Container, signal: i32) -> Result<(), Err
         what: format!("{signal} is no signal that can be sent"),
         fix: Some("use a name or number of signal(7)".into()),
     })?;
-    rustix::process::pidfd_send_signal(&init, signal).map_err(Error::io("send the signal"))
+    rustix::process::pidfd_send_signal(&init, signal).map_err(Error::io("send the signal"))?;
+    // As docker: a paused container is resumed to end, and only for that.
+    if signal == Signal::KILL || signal.as_raw() == container.record.stop_signal {
+        thaw(container);
+    }
+    Ok(())
 }
 
 /// Asks a container to stop and kills it if it does not within `timeout` seconds (its own if none). Returns when
@@ -111,7 +116,7 @@ pub fn stop(paths: &Paths, container: &Container, timeout: Option<u32>) -> Resul
     let container = settled(paths, container)?;
     let Some(running) = open_running(&container) else {
         return match (&container.live, monitor_of(&container)) {
-            (None, Some(monitor)) if container.status == super::record::Status::Starting => {
+            (None, Some(monitor)) if container.status == Status::Starting => {
                 // The machine is too busy, or something that it waits for does not answer. Nothing runs yet that could
                 // be asked; the next command, or the caller, finishes what its monitor leaves.
                 let _ = rustix::process::pidfd_send_signal(&monitor, Signal::KILL);
@@ -133,11 +138,13 @@ pub fn stop(paths: &Paths, container: &Container, timeout: Option<u32>) -> Resul
     };
     if seconds > 0 {
         send(record.stop_signal);
+        thaw(&container);
         if wait_for(&running.monitor, Some(Duration::from_secs(seconds.into())))? {
             return Ok(());
         }
     }
     send(Signal::KILL.as_raw());
+    thaw(&container);
     wait_for(&running.monitor, None).map(drop)
 }
 
@@ -149,6 +156,37 @@ fn wait_for_lock(container: &Container) -> Result<(), Error> {
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(())
+}
+
+/// Freezes all processes of a running container.
+pub fn pause(paths: &Paths, container: &Container) -> Result<(), Error> {
+    let container = settled(paths, container)?;
+    let name = || container.record.name.clone();
+    match container.status {
+        Status::Running { .. } => resources::pause(&container),
+        Status::Paused { .. } => Err(Error::State {
+            name: name(),
+            state: "already paused",
+            fix: "resume it with 'coracle unpause'",
+        }),
+        _ => Err(not_running(&container.record)),
+    }
+}
+
+/// Lets a paused container go on.
+pub fn unpause(paths: &Paths, container: &Container) -> Result<(), Error> {
+    let container = settled(paths, container)?;
+    match container.status {
+        Status::Paused { .. } => resources::unpause(&container),
+        _ => Err(Error::State { name: container.record.name.clone(), state: "not paused", fix: "" }),
+    }
+}
+
+/// Resumes a paused container; that it has ended meanwhile is fine.
+fn thaw(container: &Container) {
+    if let Status::Paused { .. } = container.status {
+        let _ = resources::unpause(container);
+    }
 }
 
 /// Waits for a process to end; whether it did.

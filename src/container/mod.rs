@@ -23,6 +23,7 @@ mod names;
 pub mod record;
 pub mod recover;
 pub mod request;
+pub mod resources;
 pub mod session;
 pub mod store;
 
@@ -81,6 +82,9 @@ pub enum Error {
     /// The sandbox.
     #[error(transparent)]
     Sandbox(#[from] crate::sandbox::Error),
+    /// Its cgroup, or a limit.
+    #[error(transparent)]
+    Cgroup(#[from] crate::sandbox::cgroup::Error),
     /// Volumes.
     #[error(transparent)]
     Volume(#[from] crate::volume::Error),
@@ -133,6 +137,7 @@ impl Diagnose for Error {
             Error::Disk(e) => e.fix(),
             Error::Userns(e) => e.fix(),
             Error::Sandbox(e) => e.fix(),
+            Error::Cgroup(e) => e.fix(),
             Error::Volume(e) => e.fix(),
             Error::Layers(e) => e.fix(),
             Error::Files(e) => e.fix(),

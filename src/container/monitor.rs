@@ -11,7 +11,7 @@ use super::etc_files::{self, HostFiles, Hosts};
 use super::record::{Exit, Live, MountKind, ProcessId, Record, Started};
 use super::session::{Client, Ended, Failure, Frame, Pump, Streams, Undelivered, make_streams};
 use super::store::{Places, now, release_name};
-use super::{Error, logs, recover};
+use super::{Error, logs, recover, resources};
 use crate::kernel::process::{self, Side};
 use crate::layers::{LayerStore, ShiftedLayers};
 use crate::rooted_fs::Root;
@@ -40,6 +40,8 @@ pub struct Start<'a> {
     pub lock: Lock,
     /// The first size of its terminal.
     pub window: Option<rustix::termios::Winsize>,
+    /// Whether it is meant to go on when its caller has gone.
+    pub background: bool,
 }
 
 /// Starts a container: forks its monitor and returns the first client's end of its session. The caller has one thread.
@@ -104,8 +106,8 @@ fn undo(start: &Start<'_>, failure: &Failure) {
         let started: Option<Started> = state::read_json(&places.data.join("state.json")).ok().flatten();
         if let Some(started) = started {
             let code = i32::from(crate::diagnose::Diagnose::exit_code(failure));
-            let exit =
-                Exit { code, finished: now(), started: started.started, error: Some(failure.to_string()) };
+            let (started, error) = (started.started, Some(failure.to_string()));
+            let exit = Exit { code, finished: now(), started, error, oom_killed: false };
             let _ = state::write_json(&places.data.join("exit.json"), &exit, Durability::PowerCut);
         }
         let _ = recover::forget_run(places);
@@ -124,6 +126,7 @@ fn supervise(
         // Whoever wants to stop what does not get to run must know whom to stop.
         start.lock.sign(pid, start_time)?;
     }
+    let cgroup = resources::begin(record, start.background)?;
     let (etc_mounts, listener, pipes) = enter_userns(paths, identity, map_side, || {
         let pipes = make_streams(record.interactive, record.spec.process.terminal);
         Ok((write_etc_files(record, places)?, listen(places)?, pipes.map_err(Error::io("make pipes"))?))
@@ -139,6 +142,7 @@ fn supervise(
     let mut mounts = resolve_mounts(paths, record);
     mounts.extend(etc_mounts);
 
+    let cgroup = cgroup.finish(record, places)?;
     let (child, channel) = sandbox::spawn(
         &record.spec,
         &Hooks {
@@ -147,6 +151,7 @@ fn supervise(
             mounts,
             maps: maps(identity, record),
             single_id: matches!(identity.mode, Mode::Single { .. }),
+            cgroup: cgroup.as_ref().map(|made| made.group.as_fd()),
             stdio,
             window: start.window,
             furnish: &|root| furnish(paths, identity, record, root),
@@ -156,7 +161,8 @@ fn supervise(
     drop(channel);
     let init = ProcessId::of(child.pid);
     if let (Some(init), Some(monitor)) = (init, monitor) {
-        let live = Live { monitor, init, started, boot_id: state::boot_id()? };
+        let kept = cgroup.as_ref().map(|made| made.kept.clone());
+        let live = Live { monitor, init, started, boot_id: state::boot_id()?, cgroup: kept };
         state::write_json(&places.run.join("live.json"), &live, Durability::Process)?;
     }
 
@@ -176,7 +182,8 @@ fn supervise(
         let _ = recover::recover(paths);
     }
     let ended = pump.run().map_err(Error::io("run the session"))?;
-    let concluded = conclude(start, started, ended);
+    let oom_killed = cgroup.is_some_and(|made| made.group.oom_kills() > 0);
+    let concluded = conclude(start, started, ended, oom_killed);
     Ok(pump.finish(&match &concluded {
         Ok(()) => Frame::Exited(ended.exit_code()),
         Err(error) => Frame::Failed(serde_json::to_vec(&Failure::of(error)).unwrap_or_default()),
@@ -399,12 +406,12 @@ pub(super) fn await_running(
 }
 
 /// Records how the container ended, or removes it.
-fn conclude(start: &Start<'_>, started: u64, ended: Ended) -> Result<(), Error> {
+fn conclude(start: &Start<'_>, started: u64, ended: Ended, oom_killed: bool) -> Result<(), Error> {
     let Start { paths, record, places, .. } = start;
     if record.rm {
         return remove(paths, record, places);
     }
-    let exit = Exit { code: ended.exit_code(), finished: now(), started, error: None };
+    let exit = Exit { code: ended.exit_code(), finished: now(), started, error: None, oom_killed };
     state::write_json(&places.data.join("exit.json"), &exit, Durability::PowerCut)?;
     recover::forget_run(places)
 }

@@ -1,9 +1,10 @@
 //! What is on disk about a container.
 
 use super::id::ContainerId;
-use super::request::{Dns, LogOptions, MountOptions, NetworkMode};
+use super::request::{CgroupOptions, Dns, LogOptions, MountOptions, NetworkMode};
 use crate::digest::Digest;
 use crate::sandbox::Spec;
+use crate::sandbox::cgroup::Limits;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -56,6 +57,12 @@ pub struct Record {
     pub stop_timeout: u32,
     /// Keys that leave it running.
     pub detach_keys: Vec<u8>,
+    /// What it may use. Newer limits may be in `limits.json`; then [`super::store::load`] has put them here.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Where its cgroup is.
+    #[serde(default)]
+    pub cgroup: CgroupOptions,
 }
 
 /// One mount of a container.
@@ -114,6 +121,18 @@ pub struct Live {
     pub started: u64,
     /// In which boot.
     pub boot_id: String,
+    /// Its cgroup, if it has one of its own.
+    #[serde(default)]
+    pub cgroup: Option<Cgroup>,
+}
+
+/// A container's cgroup; also `cgroup.json` in the run root, from before it is made until it is removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// Its path in the unified tree.
+    pub path: String,
+    /// The unit of the user's systemd that it is in.
+    pub unit: Option<String>,
 }
 
 /// A process that can be told from a later one with the same pid.
@@ -136,6 +155,9 @@ pub struct Exit {
     pub started: u64,
     /// What went wrong, if it did not end by itself.
     pub error: Option<String>,
+    /// Whether the kernel killed a process of it for want of memory.
+    #[serde(default)]
+    pub oom_killed: bool,
 }
 
 /// What a container is doing.
@@ -148,6 +170,11 @@ pub enum Status {
     /// It runs.
     Running {
         /// Since when.
+        started: u64,
+    },
+    /// It runs, and its processes are frozen.
+    Paused {
+        /// Since when it runs.
         started: u64,
     },
     /// It has ended.
@@ -167,12 +194,13 @@ impl Status {
         match self {
             Status::Created => "created",
             Status::Starting | Status::Running { .. } => "running",
+            Status::Paused { .. } => "paused",
             Status::Exited { .. } => "exited",
         }
     }
 
     /// Whether it has processes.
     pub fn is_running(&self) -> bool {
-        matches!(self, Status::Starting | Status::Running { .. })
+        matches!(self, Status::Starting | Status::Running { .. } | Status::Paused { .. })
     }
 }

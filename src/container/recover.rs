@@ -10,12 +10,14 @@
 //! | run folder alone | killed while it was made or removed | removed |
 //! | data folder without a record | the same | to the trash |
 //!
-//! An init that outlived its monitor (it can have cleared PDEATHSIG by executing a set-id program) is killed first.
+//! An init that outlived its monitor (it can have cleared PDEATHSIG by executing a set-id program) is killed first, and
+//! whatever else is in the container's cgroup, which is removed.
 
 use super::Error;
 use super::id::ContainerId;
 use super::monitor;
 use super::record::{Exit, Live, Record, Started};
+use super::resources;
 use super::store::{Places, ids, now};
 use crate::state::{self, Durability, Lock, Paths, read_json};
 use rustix::process::Signal;
@@ -88,6 +90,7 @@ fn recover_one(paths: &Paths, id: &ContainerId) -> Result<(), Error> {
 
 /// Kills an init whose monitor is gone.
 fn kill_leftover(places: &Places) -> Result<(), Error> {
+    resources::release(places)?;
     let live: Option<Live> = read_json(&places.run.join("live.json")).unwrap_or_default();
     let Some(live) = live else { return Ok(()) };
     if live.boot_id == state::boot_id()?
@@ -106,13 +109,14 @@ pub fn conclude(places: &Places) -> Result<(), Error> {
         return Ok(());
     };
     let error = Some("its monitor was killed".to_owned());
-    let exit = Exit { code: 137, finished: now(), started: started.started, error };
+    let exit = Exit { code: 137, finished: now(), started: started.started, error, oom_killed: false };
     Ok(state::write_json(&places.data.join("exit.json"), &exit, Durability::PowerCut)?)
 }
 
 /// Removes the run folder of a container whose lock the caller holds: moved aside first, with the lock in it, so that
-/// nobody finds half of it with a lock that is free.
+/// nobody finds half of it with a lock that is free. Its cgroup goes first: the name of it is in there.
 pub fn forget_run(places: &Places) -> Result<(), Error> {
+    resources::release(places)?;
     let name = places.run.file_name().unwrap_or_default().to_string_lossy();
     let aside = places.run.with_file_name(format!("{GONE}{name}.{}", std::process::id()));
     match std::fs::rename(&places.run, &aside) {

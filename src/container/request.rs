@@ -1,6 +1,8 @@
 //! What a user asks a container to be: the typed form of the flags of `create` and `run`, before any image has
 //! been looked at. The command line makes it; [`super`] turns it, with an image, into an immutable spec.
 
+use crate::sandbox::cgroup::Limits;
+use crate::sandbox::cgroup::place::Mode;
 pub use crate::sandbox::{Propagation, Rlimit};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -71,6 +73,21 @@ pub struct CreateRequest {
     pub dns: Dns,
     /// `--log-driver` and `--log-opt`.
     pub log: LogOptions,
+    /// `--memory` and the like.
+    pub limits: Limits,
+    /// `--cgroups`, `--cgroup-parent`, `--cgroupns`.
+    pub cgroup: CgroupOptions,
+}
+
+/// Where a container's cgroup is, and what it sees of the tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupOptions {
+    /// `--cgroups`.
+    pub mode: Mode,
+    /// `--cgroup-parent`: a slice of the user's systemd, or a path without `..`.
+    pub parent: Option<String>,
+    /// `--cgroupns=host`: it sees the host's tree.
+    pub host_namespace: bool,
 }
 
 /// `--dns*`: what goes into `/etc/resolv.conf` instead of the host's.

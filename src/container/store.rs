@@ -89,9 +89,12 @@ pub fn load(paths: &Paths, id: &ContainerId) -> Result<Option<Container>, Error>
         Some(record) => Some(record),
         None => read_json(&places.record(true))?,
     };
-    let Some(record) = record else { return Ok(None) };
+    let Some(mut record) = record else { return Ok(None) };
     if record.format != FORMAT {
         return Err(Error::Format { id: id.clone(), format: record.format });
+    }
+    if let Some(limits) = super::resources::updated_limits(&record, &places)? {
+        record.limits = limits;
     }
     let (status, live, exit) = status(&places)?;
     Ok(Some(Container { record, places, status, live, exit }))
@@ -101,7 +104,7 @@ pub fn load(paths: &Paths, id: &ContainerId) -> Result<Option<Container>, Error>
 fn status(places: &Places) -> Result<(Status, Option<Live>, Option<Exit>), Error> {
     if Lock::is_held(&places.lock())? {
         let live: Option<Live> = read_json(&places.run.join("live.json"))?;
-        let status = live.as_ref().map_or(Status::Starting, |live| Status::Running { started: live.started });
+        let status = live.as_ref().map_or(Status::Starting, running);
         // Between start and end of the look the monitor may have ended; then the lock is free now.
         if Lock::is_held(&places.lock())? {
             return Ok((status, live, None));
@@ -118,6 +121,15 @@ fn status(places: &Places) -> Result<(Status, Option<Live>, Option<Exit>), Error
         (Some(started), _) => Status::Exited { code: 137, started: started.started, finished: 0 },
     };
     Ok((status, None, exit))
+}
+
+/// Whether a cgroup is frozen is for the kernel to tell.
+fn running(live: &Live) -> Status {
+    let started = live.started;
+    match &live.cgroup {
+        Some(cgroup) if crate::sandbox::cgroup::is_frozen(&cgroup.path) => Status::Paused { started },
+        _ => Status::Running { started },
+    }
 }
 
 /// Every container, newest first. One bad record is one broken entry.

@@ -4,14 +4,14 @@ use super::launch::{self, Entry};
 use super::mounts::Furnisher;
 use super::plan::plan;
 use super::{Channel, Error, Mount, Spec};
-use crate::kernel::process::{self, Child, Side};
+use crate::kernel::process::{self, Child, CloneFlags, Side};
 use crate::rooted_fs::Root;
 use crate::userns::IdMap;
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::termios::Winsize;
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// The streams of a process without a terminal.
@@ -37,6 +37,8 @@ pub struct Hooks<'a> {
     pub maps: (IdMap, IdMap),
     /// Whether U has a single id, so that setgroups(2) is forbidden.
     pub single_id: bool,
+    /// The cgroup to start it in, if not its parent's.
+    pub cgroup: Option<BorrowedFd<'a>>,
     /// Streams; unused with a terminal.
     pub stdio: Stdio,
     /// The terminal's first size.
@@ -49,7 +51,10 @@ pub struct Hooks<'a> {
 /// channel until [`super::FromInit::Running`].
 pub fn spawn(spec: &Spec, hooks: &Hooks<'_>) -> Result<(Child, Channel), Error> {
     let (outside, inside) = Channel::pair().map_err(Error::step("make a channel"))?;
-    match process::clone(spec.network.namespaces(), None)
+    // The new namespace's root would be our own cgroup: it is left for it to make when it is in its place.
+    let mut namespaces = spec.network.namespaces();
+    namespaces.set(CloneFlags::CLONE_NEWCGROUP, !spec.host_cgroup_namespace && hooks.cgroup.is_none());
+    match process::clone(namespaces, hooks.cgroup)
         .map_err(Error::step("create the container's namespaces"))?
     {
         Side::Child => {
@@ -77,6 +82,10 @@ fn init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> Error {
         channel.wait_go().map_err(Error::step("wait for the id map"))?;
         become_root(hooks.single_id)?;
         die_with_parent()?;
+        if hooks.cgroup.is_some() && !spec.host_cgroup_namespace {
+            nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP)
+                .map_err(Error::step("separate the cgroup namespace"))?;
+        }
         rustix::process::setsid().map_err(Error::step("make a session"))?;
         // Mounts of the host that come later may appear here, none of ours there.
         rustix::mount::mount_change(

@@ -23,6 +23,8 @@ pub struct JoinRequest<'a> {
     pub container: BorrowedFd<'a>,
     /// The container's network: the host's cannot and need not be joined.
     pub network: Network,
+    /// The container's cgroup, if it has one and this process may clone into it.
+    pub cgroup: Option<BorrowedFd<'a>>,
     /// What to start.
     pub process: &'a Process,
     /// Streams; unused with a terminal.
@@ -40,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// has come for a second, receiving fails with [`io::ErrorKind::WouldBlock`].
 pub fn join(request: &JoinRequest<'_>) -> Result<(Child, Channel), Error> {
     let (outside, inside) = Channel::pair().map_err(Error::step("make a channel"))?;
-    match process::fork().map_err(Error::step("fork"))? {
+    match process::clone(CloneFlags::empty(), request.cgroup).map_err(Error::step("fork"))? {
         Side::Child => {
             drop(outside);
             match enter(request, &inside) {

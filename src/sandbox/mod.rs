@@ -21,6 +21,7 @@
 //! * a descriptor that leaks: all but the standard three are close-on-exec, checked last.
 
 pub mod capabilities;
+pub mod cgroup;
 mod channel;
 mod error;
 mod init;

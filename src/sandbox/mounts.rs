@@ -77,7 +77,8 @@ impl Furnisher {
         match step {
             Step::Filesystem { kind, at } => self.filesystem(*kind, at),
             Step::Dev { shm_size, all_devices } => self.dev(*shm_size, *all_devices),
-            Step::HostSys => self.host_sys(),
+            Step::HostSys => self.host("/sys"),
+            Step::HostCgroups => self.host("/sys/fs/cgroup"),
             Step::Mount(mount) => self.mount(mount),
             Step::Console => self.console(),
             Step::Mask(path) => self.mask(path).map_err(Error::step(format!("mask {path}"))),
@@ -178,10 +179,11 @@ impl Furnisher {
         }
     }
 
-    fn host_sys(&mut self) -> Result<()> {
+    /// Shows a part of the host, read-only.
+    fn host(&mut self, at: &str) -> Result<()> {
         let mount = Mount {
-            source: Source::Bind { path: "/sys".into(), recursive: true },
-            destination: "/sys".into(),
+            source: Source::Bind { path: at.into(), recursive: true },
+            destination: at.into(),
             attributes: MountAttributes { read_only: true, no_exec: true, ..Default::default() },
         };
         self.mount(&mount)

@@ -21,6 +21,8 @@ pub enum Step {
     },
     /// Show the host's /sys, read-only.
     HostSys,
+    /// Show the host's tree of cgroups, read-only.
+    HostCgroups,
     /// Mount something that was asked for.
     Mount(Mount),
     /// Make the terminal and bind it to /dev/console.
@@ -68,7 +70,11 @@ pub fn plan(spec: &Spec) -> Vec<Step> {
         }
         Network::None => steps.push(Step::Filesystem { kind: Kind::Sysfs, at: "/sys" }),
     }
-    steps.push(Step::Filesystem { kind: Kind::Cgroup, at: "/sys/fs/cgroup" });
+    steps.push(match spec.host_cgroup_namespace {
+        // A cgroup file system can only be mounted by who owns the cgroup namespace that it shows.
+        true => Step::HostCgroups,
+        false => Step::Filesystem { kind: Kind::Cgroup, at: "/sys/fs/cgroup" },
+    });
     steps.extend(spec.mounts.iter().cloned().map(Step::Mount));
     if spec.process.terminal {
         steps.push(Step::Console);

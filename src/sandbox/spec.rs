@@ -29,6 +29,9 @@ pub struct Spec {
     pub keep_id: Option<(u32, u32)>,
     /// `--privileged`: the host's devices, a writable /sys.
     pub privileged: bool,
+    /// `--cgroupns=host`: it sees the host's tree of cgroups.
+    #[serde(default)]
+    pub host_cgroup_namespace: bool,
 }
 
 /// A process to start in a container.

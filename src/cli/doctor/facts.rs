@@ -1,6 +1,7 @@
 //! What is so on this machine: read in [`super::gather`], judged in [`super::checks`].
 
 use super::probe::Probe;
+pub use crate::sandbox::cgroup::Kind as CgroupKind;
 use std::path::PathBuf;
 
 /// All that is looked at.
@@ -124,21 +125,19 @@ pub struct Cgroups {
     pub kind: CgroupKind,
     /// The controllers that the user may use, or that the user's systemd may.
     pub controllers: Vec<String>,
-    /// Whether this process may make cgroups below its own.
+    /// Whether this process may make cgroups, at its own or above.
     pub is_delegated: bool,
 }
 
-/// What is mounted at /sys/fs/cgroup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CgroupKind {
-    /// Version 2 alone.
-    Unified,
-    /// Version 1, and 2 without controllers.
-    Hybrid,
-    /// Version 1.
-    Legacy,
-    /// Nothing.
-    None,
+impl Cgroups {
+    /// Who makes a container's cgroup: podman's and docker's words.
+    pub fn manager(&self, session: &Session) -> &'static str {
+        match self.kind {
+            CgroupKind::Unified if self.is_delegated => "cgroupfs",
+            CgroupKind::Unified if session.has_user_manager => "systemd",
+            _ => "none",
+        }
+    }
 }
 
 /// The user's systemd.

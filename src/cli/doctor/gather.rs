@@ -5,6 +5,7 @@ use super::facts::{
     User,
 };
 use super::probe::Probe;
+use crate::sandbox::cgroup;
 use crate::state::Paths;
 use crate::userns::{self, IdMap, Identity};
 use nix::unistd::{Gid, Uid};
@@ -12,7 +13,7 @@ use rustix::fs::{Access, Mode, OFlags, StatVfsMountFlags, XattrFlags};
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Looks at everything. `probe` is what was tried before.
 pub fn gather(paths: &Paths, identity: &Identity, probe: Probe) -> Facts {
@@ -56,7 +57,8 @@ fn number(path: &str) -> Option<u64> {
     read(path).trim().parse().ok()
 }
 
-fn user() -> User {
+/// Who asks.
+pub(in crate::cli) fn user() -> User {
     let (uid, gid) = (Uid::effective().as_raw(), Gid::effective().as_raw());
     let number = uid.to_string();
     let passwd = read("/etc/passwd");
@@ -157,7 +159,6 @@ fn helper(name: &str) -> Helper {
     }
 }
 
-const CGROUP2_SUPER_MAGIC: i128 = 0x6367_7270;
 const TMPFS_MAGIC: i128 = 0x0102_1994;
 
 fn is_of_type(path: impl AsRef<Path>, magic: i128) -> bool {
@@ -166,37 +167,25 @@ fn is_of_type(path: impl AsRef<Path>, magic: i128) -> bool {
 
 /// Resource control for this user.
 pub(in crate::cli) fn cgroups(uid: u32) -> Cgroups {
-    let top = Path::new("/sys/fs/cgroup");
-    let kind = if is_of_type(top, CGROUP2_SUPER_MAGIC) {
-        CgroupKind::Unified
-    } else if is_of_type(top.join("unified"), CGROUP2_SUPER_MAGIC) {
-        CgroupKind::Hybrid
-    } else if is_of_type(top, TMPFS_MAGIC) {
-        CgroupKind::Legacy
-    } else {
-        CgroupKind::None
-    };
-    let table = read("/proc/self/cgroup");
-    let own = table.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    let own = top.join(own);
-    let is_writable = |path: &Path| rustix::fs::access(path, Access::WRITE_OK).is_ok();
-    let is_delegated =
-        kind == CgroupKind::Unified && is_writable(&own) && is_writable(&own.join("cgroup.procs"));
+    let kind = cgroup::kind();
+    let candidates = cgroup::around().candidates;
+    let is_delegated = !candidates.is_empty();
+    let mut controllers: Vec<String> = candidates.into_iter().flat_map(|c| c.available).collect();
     // Where systemd delegates to users, it does so at this unit; scopes asked for are made below it.
-    let manager = top.join(format!("user.slice/user-{uid}.slice/user@{uid}.service"));
-    let place = if manager.exists() { manager } else { own };
-    let controllers = read(place.join("cgroup.controllers")).split_whitespace().map(str::to_owned).collect();
+    let manager = format!("/user.slice/user-{uid}.slice/user@{uid}.service");
+    if kind == CgroupKind::Unified && !is_delegated && cgroup::exists(&manager) {
+        controllers = cgroup::Candidate::look(&manager).available;
+    }
+    controllers.sort_unstable();
+    controllers.dedup();
     Cgroups { kind, controllers, is_delegated }
 }
 
-fn session(user: &User) -> Session {
-    let private = match std::env::var_os("XDG_RUNTIME_DIR").filter(|v| !v.is_empty()) {
-        Some(dir) => PathBuf::from(dir),
-        None => PathBuf::from(format!("/run/user/{}", user.uid)),
-    };
+/// The user's systemd.
+pub(in crate::cli) fn session(user: &User) -> Session {
     Session {
         has_systemd: Path::new("/run/systemd/system").is_dir(),
-        has_user_manager: private.join("systemd/private").exists() || private.join("bus").exists(),
+        has_user_manager: cgroup::systemd::is_there(),
         lingers: Path::new("/var/lib/systemd/linger").join(&user.name).exists(),
     }
 }
