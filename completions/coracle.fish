@@ -34,6 +34,8 @@ complete -c coracle -n "__fish_coracle_needs_command" -f -a "start" -d 'Start st
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "stop" -d 'Stop running containers'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "restart" -d 'Stop containers and start them again'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "kill" -d 'Send a signal to running containers'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "pause" -d 'Freeze all processes of running containers'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "unpause" -d 'Let paused containers go on'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "rm" -d 'Remove containers'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "remove" -d 'Remove containers'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "exec" -d 'Run a command in a running container'
@@ -41,6 +43,8 @@ complete -c coracle -n "__fish_coracle_needs_command" -f -a "attach" -d 'Connect
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "ps" -d 'List containers'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "logs" -d 'Show a container\'s output'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "wait" -d 'Wait until containers stop and print their exit codes'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "stats" -d 'Show what containers use, again and again'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "update" -d 'Change the limits of containers'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "inspect" -d 'Show all there is to know about containers, images or volumes'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "pull" -d 'Get images from a registry'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "images" -d 'List images'
@@ -86,6 +90,30 @@ complete -c coracle -n "__fish_coracle_using_subcommand run" -l add-host -d 'Add
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l dns -d 'Use this name server' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l dns-search -d 'Search this domain; \'.\' for none' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l dns-option -d 'Set an option of resolv.conf' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -s m -l memory -d 'Limit memory, as in 512m or 2g' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l memory-swap -d 'Limit memory and swap together; -1 is no limit (default twice --memory)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l memory-reservation -d 'Keep this much memory for it when memory is short' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l cpus -d 'Limit processor time, as in 1.5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -s c -l cpu-shares -d 'Weight of its processor time beside others (default 1024)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l cpu-period -d 'Span of time over which --cpu-quota counts (default 100000)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l cpu-quota -d 'Processor time in each span, -1 for no limit' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l cpuset-cpus -d 'Processors that it may use, as in 0-2,5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l pids-limit -d 'Limit processes and threads, -1 for no limit (default 2048)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l blkio-weight -d 'Weight of its block I/O beside others, 10 to 1000' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l blkio-weight-device -d 'The same for one device' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l device-read-bps -d 'Limit reading, bytes per second, as in /dev/sda:1m' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l device-write-bps -d 'Limit writing, bytes per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l device-read-iops -d 'Limit reading, operations per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l device-write-iops -d 'Limit writing, operations per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l memory-swappiness -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l cpu-rt-period -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l cpu-rt-runtime -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l kernel-memory -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l cgroup-conf -d 'Set a file of its cgroup, as in memory.high=1g' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l cgroup-parent -d 'Slice or cgroup to put its cgroup below' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l cgroups -d 'Cgroup of its own: enabled (default), disabled or split' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l cgroupns -d 'Cgroup namespace: private (default) or host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l pull -d 'When to ask the registry: missing (default), always, newer or never' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l platform -d 'Choose this platform of an image that has several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l authfile -d 'Read the registry\'s credentials from FILE' -r
@@ -98,6 +126,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand run" -l init -d 'Run a s
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l read-only -d 'Mount the container\'s root read-only'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l read-only-tmpfs -d 'With --read-only: /run, /tmp and /var/tmp are writable (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l privileged -d 'Give all the capabilities that the user namespace has, and hide nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l oom-kill-disable
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -s q -l quiet -d 'Show no progress while pulling'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l help -d 'Print this help'
@@ -131,6 +160,30 @@ complete -c coracle -n "__fish_coracle_using_subcommand create" -l add-host -d '
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l dns -d 'Use this name server' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l dns-search -d 'Search this domain; \'.\' for none' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l dns-option -d 'Set an option of resolv.conf' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -s m -l memory -d 'Limit memory, as in 512m or 2g' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l memory-swap -d 'Limit memory and swap together; -1 is no limit (default twice --memory)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l memory-reservation -d 'Keep this much memory for it when memory is short' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l cpus -d 'Limit processor time, as in 1.5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -s c -l cpu-shares -d 'Weight of its processor time beside others (default 1024)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l cpu-period -d 'Span of time over which --cpu-quota counts (default 100000)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l cpu-quota -d 'Processor time in each span, -1 for no limit' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l cpuset-cpus -d 'Processors that it may use, as in 0-2,5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l pids-limit -d 'Limit processes and threads, -1 for no limit (default 2048)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l blkio-weight -d 'Weight of its block I/O beside others, 10 to 1000' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l blkio-weight-device -d 'The same for one device' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l device-read-bps -d 'Limit reading, bytes per second, as in /dev/sda:1m' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l device-write-bps -d 'Limit writing, bytes per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l device-read-iops -d 'Limit reading, operations per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l device-write-iops -d 'Limit writing, operations per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l memory-swappiness -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l cpu-rt-period -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l cpu-rt-runtime -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l kernel-memory -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l cgroup-conf -d 'Set a file of its cgroup, as in memory.high=1g' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l cgroup-parent -d 'Slice or cgroup to put its cgroup below' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l cgroups -d 'Cgroup of its own: enabled (default), disabled or split' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l cgroupns -d 'Cgroup namespace: private (default) or host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l pull -d 'When to ask the registry: missing (default), always, newer or never' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l platform -d 'Choose this platform of an image that has several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l authfile -d 'Read the registry\'s credentials from FILE' -r
@@ -141,6 +194,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand create" -l init -d 'Run 
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l read-only -d 'Mount the container\'s root read-only'
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l read-only-tmpfs -d 'With --read-only: /run, /tmp and /var/tmp are writable (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l privileged -d 'Give all the capabilities that the user namespace has, and hide nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l oom-kill-disable
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand create" -s q -l quiet -d 'Show no progress while pulling'
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l help -d 'Print this help'
@@ -160,6 +214,10 @@ complete -c coracle -n "__fish_coracle_using_subcommand restart" -s h -l help -d
 complete -c coracle -n "__fish_coracle_using_subcommand kill" -s s -l signal -d 'The signal (default KILL)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand kill" -s a -l all -d 'Signal all running containers'
 complete -c coracle -n "__fish_coracle_using_subcommand kill" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand pause" -s a -l all -d 'Freeze all running containers'
+complete -c coracle -n "__fish_coracle_using_subcommand pause" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand unpause" -s a -l all -d 'Let all paused containers go on'
+complete -c coracle -n "__fish_coracle_using_subcommand unpause" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand rm" -s t -l time -d 'With --force: seconds to wait before the container is killed, -1 for ever' -r
 complete -c coracle -n "__fish_coracle_using_subcommand rm" -s f -l force -d 'Stop and remove running containers too'
 complete -c coracle -n "__fish_coracle_using_subcommand rm" -s v -l volumes -d 'Remove the containers\' anonymous volumes too'
@@ -207,6 +265,34 @@ complete -c coracle -n "__fish_coracle_using_subcommand wait" -l condition -d 'W
 complete -c coracle -n "__fish_coracle_using_subcommand wait" -s i -l interval -d 'podman\'s time between two looks; coracle is woken and never later than that' -r
 complete -c coracle -n "__fish_coracle_using_subcommand wait" -l ignore -d 'A container that is not there is no error'
 complete -c coracle -n "__fish_coracle_using_subcommand wait" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand stats" -s i -l interval -d 'Seconds between two looks (default 1)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand stats" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand stats" -s a -l all -d 'Show stopped containers too'
+complete -c coracle -n "__fish_coracle_using_subcommand stats" -l no-stream -d 'Show it once, not again and again'
+complete -c coracle -n "__fish_coracle_using_subcommand stats" -l no-reset -d 'Don\'t clear the screen between two looks'
+complete -c coracle -n "__fish_coracle_using_subcommand stats" -l no-trunc -d 'Show ids in full'
+complete -c coracle -n "__fish_coracle_using_subcommand stats" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand update" -s m -l memory -d 'Limit memory, as in 512m or 2g' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l memory-swap -d 'Limit memory and swap together; -1 is no limit (default twice --memory)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l memory-reservation -d 'Keep this much memory for it when memory is short' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l cpus -d 'Limit processor time, as in 1.5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -s c -l cpu-shares -d 'Weight of its processor time beside others (default 1024)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l cpu-period -d 'Span of time over which --cpu-quota counts (default 100000)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l cpu-quota -d 'Processor time in each span, -1 for no limit' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l cpuset-cpus -d 'Processors that it may use, as in 0-2,5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l pids-limit -d 'Limit processes and threads, -1 for no limit (default 2048)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l blkio-weight -d 'Weight of its block I/O beside others, 10 to 1000' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l blkio-weight-device -d 'The same for one device' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l device-read-bps -d 'Limit reading, bytes per second, as in /dev/sda:1m' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l device-write-bps -d 'Limit writing, bytes per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l device-read-iops -d 'Limit reading, operations per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l device-write-iops -d 'Limit writing, operations per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l memory-swappiness -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l cpu-rt-period -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l cpu-rt-runtime -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -l kernel-memory -r
+complete -c coracle -n "__fish_coracle_using_subcommand update" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand inspect" -s f -l format -d 'Show each by a template, or as \'json\'' -r
 complete -c coracle -n "__fish_coracle_using_subcommand inspect" -s t -l type -d 'Look only for a container, image or volume (default all)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand inspect" -s s -l size -d 'Show the sizes of containers too'
@@ -236,23 +322,27 @@ complete -c coracle -n "__fish_coracle_using_subcommand untag" -s h -l help -d '
 complete -c coracle -n "__fish_coracle_using_subcommand load" -s i -l input -d 'Read FILE, not standard input' -r
 complete -c coracle -n "__fish_coracle_using_subcommand load" -s q -l quiet -d 'Show no progress'
 complete -c coracle -n "__fish_coracle_using_subcommand load" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "attach" -d 'Connect this terminal to a running container'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "create" -d 'Create a container without starting it'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "exec" -d 'Run a command in a running container'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "inspect" -d 'Show all there is to know about containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "kill" -d 'Send a signal to running containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "logs" -d 'Show a container\'s output'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "ls" -d 'List containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "list" -d 'List containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "ps" -d 'List containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "restart" -d 'Stop containers and start them again'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "rm" -d 'Remove containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "remove" -d 'Remove containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "run" -d 'Create a container and run a command in it'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "start" -d 'Start stopped containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "stop" -d 'Stop running containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs ls list ps restart rm remove run start stop wait" -f -a "wait" -d 'Wait until containers stop and print their exit codes'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "attach" -d 'Connect this terminal to a running container'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "create" -d 'Create a container without starting it'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "exec" -d 'Run a command in a running container'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "inspect" -d 'Show all there is to know about containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "kill" -d 'Send a signal to running containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "logs" -d 'Show a container\'s output'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "pause" -d 'Freeze all processes of running containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "ls" -d 'List containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "list" -d 'List containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "ps" -d 'List containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "restart" -d 'Stop containers and start them again'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "rm" -d 'Remove containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "remove" -d 'Remove containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "run" -d 'Create a container and run a command in it'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "start" -d 'Start stopped containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "stats" -d 'Show what containers use, again and again'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "stop" -d 'Stop running containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "unpause" -d 'Let paused containers go on'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "update" -d 'Change the limits of containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach create exec inspect kill logs pause ls list ps restart rm remove run start stats stop unpause update wait" -f -a "wait" -d 'Wait until containers stop and print their exit codes'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from attach" -l detach-keys -d 'Keys that detach from the container (default ctrl-p,ctrl-q)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from attach" -l no-stdin -d 'Don\'t pass standard input on'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from attach" -l sig-proxy -d 'Pass signals on to the container (default true)'
@@ -287,6 +377,30 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l dns -d 'Use this name server' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l dns-search -d 'Search this domain; \'.\' for none' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l dns-option -d 'Set an option of resolv.conf' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -s m -l memory -d 'Limit memory, as in 512m or 2g' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l memory-swap -d 'Limit memory and swap together; -1 is no limit (default twice --memory)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l memory-reservation -d 'Keep this much memory for it when memory is short' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cpus -d 'Limit processor time, as in 1.5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -s c -l cpu-shares -d 'Weight of its processor time beside others (default 1024)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cpu-period -d 'Span of time over which --cpu-quota counts (default 100000)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cpu-quota -d 'Processor time in each span, -1 for no limit' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cpuset-cpus -d 'Processors that it may use, as in 0-2,5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l pids-limit -d 'Limit processes and threads, -1 for no limit (default 2048)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l blkio-weight -d 'Weight of its block I/O beside others, 10 to 1000' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l blkio-weight-device -d 'The same for one device' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l device-read-bps -d 'Limit reading, bytes per second, as in /dev/sda:1m' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l device-write-bps -d 'Limit writing, bytes per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l device-read-iops -d 'Limit reading, operations per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l device-write-iops -d 'Limit writing, operations per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l memory-swappiness -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cpu-rt-period -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cpu-rt-runtime -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l kernel-memory -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cgroup-conf -d 'Set a file of its cgroup, as in memory.high=1g' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cgroup-parent -d 'Slice or cgroup to put its cgroup below' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cgroups -d 'Cgroup of its own: enabled (default), disabled or split' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cgroupns -d 'Cgroup namespace: private (default) or host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l pull -d 'When to ask the registry: missing (default), always, newer or never' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l platform -d 'Choose this platform of an image that has several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l authfile -d 'Read the registry\'s credentials from FILE' -r
@@ -297,6 +411,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l read-only -d 'Mount the container\'s root read-only'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l read-only-tmpfs -d 'With --read-only: /run, /tmp and /var/tmp are writable (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l privileged -d 'Give all the capabilities that the user namespace has, and hide nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l oom-kill-disable
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -s q -l quiet -d 'Show no progress while pulling'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l help -d 'Print this help'
@@ -322,6 +437,8 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from logs" -s f -l follow -d 'Go on with what is still to come'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from logs" -s t -l timestamps -d 'Show each line\'s time'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from logs" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from pause" -s a -l all -d 'Freeze all running containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from pause" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from ls" -s n -l last -d 'Show the newest containers only, in any state' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from ls" -s f -l filter -d 'Show only: id=, name=, label=, status=, exited=, ancestor=, before=, since=, volume=, until=' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from ls" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
@@ -401,6 +518,30 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l dns -d 'Use this name server' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l dns-search -d 'Search this domain; \'.\' for none' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l dns-option -d 'Set an option of resolv.conf' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -s m -l memory -d 'Limit memory, as in 512m or 2g' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l memory-swap -d 'Limit memory and swap together; -1 is no limit (default twice --memory)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l memory-reservation -d 'Keep this much memory for it when memory is short' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cpus -d 'Limit processor time, as in 1.5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -s c -l cpu-shares -d 'Weight of its processor time beside others (default 1024)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cpu-period -d 'Span of time over which --cpu-quota counts (default 100000)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cpu-quota -d 'Processor time in each span, -1 for no limit' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cpuset-cpus -d 'Processors that it may use, as in 0-2,5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l pids-limit -d 'Limit processes and threads, -1 for no limit (default 2048)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l blkio-weight -d 'Weight of its block I/O beside others, 10 to 1000' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l blkio-weight-device -d 'The same for one device' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l device-read-bps -d 'Limit reading, bytes per second, as in /dev/sda:1m' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l device-write-bps -d 'Limit writing, bytes per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l device-read-iops -d 'Limit reading, operations per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l device-write-iops -d 'Limit writing, operations per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l memory-swappiness -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cpu-rt-period -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cpu-rt-runtime -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l kernel-memory -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cgroup-conf -d 'Set a file of its cgroup, as in memory.high=1g' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cgroup-parent -d 'Slice or cgroup to put its cgroup below' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cgroups -d 'Cgroup of its own: enabled (default), disabled or split' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cgroupns -d 'Cgroup namespace: private (default) or host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l pull -d 'When to ask the registry: missing (default), always, newer or never' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l platform -d 'Choose this platform of an image that has several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l authfile -d 'Read the registry\'s credentials from FILE' -r
@@ -413,6 +554,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l read-only -d 'Mount the container\'s root read-only'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l read-only-tmpfs -d 'With --read-only: /run, /tmp and /var/tmp are writable (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l privileged -d 'Give all the capabilities that the user namespace has, and hide nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l oom-kill-disable
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -s q -l quiet -d 'Show no progress while pulling'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l help -d 'Print this help'
@@ -421,10 +563,40 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from start" -s i -l interactive -d 'Pass standard input on to the container'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from start" -l sig-proxy -d 'Pass signals on to the container (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from start" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from stats" -s i -l interval -d 'Seconds between two looks (default 1)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from stats" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from stats" -s a -l all -d 'Show stopped containers too'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from stats" -l no-stream -d 'Show it once, not again and again'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from stats" -l no-reset -d 'Don\'t clear the screen between two looks'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from stats" -l no-trunc -d 'Show ids in full'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from stats" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from stop" -s t -l time -d 'Seconds to wait before the container is killed (default 10), -1 for ever' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from stop" -s a -l all -d 'Stop all running containers'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from stop" -s i -l ignore -d 'A container that is not there is no error'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from unpause" -s a -l all -d 'Let all paused containers go on'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from unpause" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -s m -l memory -d 'Limit memory, as in 512m or 2g' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l memory-swap -d 'Limit memory and swap together; -1 is no limit (default twice --memory)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l memory-reservation -d 'Keep this much memory for it when memory is short' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l cpus -d 'Limit processor time, as in 1.5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -s c -l cpu-shares -d 'Weight of its processor time beside others (default 1024)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l cpu-period -d 'Span of time over which --cpu-quota counts (default 100000)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l cpu-quota -d 'Processor time in each span, -1 for no limit' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l cpuset-cpus -d 'Processors that it may use, as in 0-2,5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l pids-limit -d 'Limit processes and threads, -1 for no limit (default 2048)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l blkio-weight -d 'Weight of its block I/O beside others, 10 to 1000' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l blkio-weight-device -d 'The same for one device' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l device-read-bps -d 'Limit reading, bytes per second, as in /dev/sda:1m' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l device-write-bps -d 'Limit writing, bytes per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l device-read-iops -d 'Limit reading, operations per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l device-write-iops -d 'Limit writing, operations per second' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l memory-swappiness -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l cpu-rt-period -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l cpu-rt-runtime -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -l kernel-memory -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from update" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from wait" -l condition -d 'What to wait for: stopped or exited, which are one here' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from wait" -s i -l interval -d 'podman\'s time between two looks; coracle is woken and never later than that' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from wait" -l ignore -d 'A container that is not there is no error'

@@ -12,6 +12,7 @@ mod counted;
 mod exec;
 mod images;
 mod lifecycle;
+mod limits;
 mod logs;
 mod mounts;
 mod process;
