@@ -24,7 +24,7 @@ fuzz_target!(|blob: &[u8]| {
     paths.prepare().unwrap();
     let store = LayerStore::open(&paths, Ownership::SingleId);
     let diff_id = Digest::of(&tar);
-    let limits = Limits { entries: 1000, bytes: MAX, path: 4096, xattr: 4096 };
+    let limits = Limits { entries: 1000, bytes: MAX, path: 4096, xattr: 4096, memory: MAX };
     if let Ok(Claim::Build(staging)) = store.claim(diff_id)
         && staging.unpack(&tar[..], &limits).is_ok()
     {

@@ -53,6 +53,11 @@ impl Attributes {
         Ok(Self { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: Some(entry.mtime), xattrs })
     }
 
+    /// Bytes of memory that they take beyond their own size.
+    pub fn weight(&self) -> usize {
+        self.xattrs.iter().map(|(name, value)| name.len() + value.len() + 64).sum()
+    }
+
     fn is_root_owned(&self) -> bool {
         (self.uid, self.gid) == (0, 0)
     }

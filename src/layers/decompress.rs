@@ -1,4 +1,8 @@
 //! Which compression a layer blob has, by its first bytes: media types lie (docker/distribution#1871 and others).
+//!
+//! What comes out is bounded by what went in: gzip makes a thousand bytes of one, zstd a hundred thousand, so that a blob
+//! of a few megabytes could fill a disk. Real layers are rarely compressed to less than a twentieth; the first GiB is
+//! free, for those that hold little but zeros.
 
 use super::Error;
 use flate2::bufread::MultiGzDecoder;
@@ -7,11 +11,35 @@ use std::io::{self, BufReader, Chain, Cursor, Read};
 /// Read-ahead of the compressed stream.
 const BUFFER: usize = 128 * 1024;
 
-type Input<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
+/// Bytes that may come out of any blob.
+const FREE: u64 = 1 << 30;
+/// Bytes that may come out beyond that for each byte of the blob.
+const RATIO: u64 = 250;
+
+type Input<R> = BufReader<Chain<Cursor<Vec<u8>>, Counted<R>>>;
+
+/// Counts what is read through it.
+struct Counted<R> {
+    inner: R,
+    count: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(into)?;
+        self.count += count as u64;
+        Ok(count)
+    }
+}
 
 /// The tar stream in a layer blob. It reads the blob to its last byte, so that a reader that checks the blob's
 /// digest at its end gets its say.
-pub struct Decompressed<R: Read>(Decoder<R>);
+pub struct Decompressed<R: Read> {
+    decoder: Decoder<R>,
+    /// Bytes that have come out.
+    out: u64,
+    free: u64,
+}
 
 enum Decoder<R: Read> {
     Plain(Input<R>),
@@ -25,12 +53,14 @@ pub fn decompress<R: Read>(mut blob: R) -> Result<Decompressed<R>, Error> {
     let mut magic = Vec::with_capacity(6);
     blob.by_ref().take(6).read_to_end(&mut magic).map_err(Error::read)?;
     let compression = Compression::of(&magic)?;
+    let blob = Counted { inner: blob, count: magic.len() as u64 };
     let input = BufReader::with_capacity(BUFFER, Cursor::new(magic).chain(blob));
-    Ok(Decompressed(match compression {
+    let decoder = match compression {
         Compression::None => Decoder::Plain(input),
         Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(input))),
         Compression::Zstd => Decoder::Zstd(Box::new(zstd::Decoder::with_buffer(input).map_err(Error::read)?)),
-    }))
+    };
+    Ok(Decompressed { decoder, out: 0, free: FREE })
 }
 
 #[derive(Debug, PartialEq)]
@@ -55,11 +85,17 @@ impl Compression {
 
 impl<R: Read> Read for Decompressed<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match &mut self.0 {
-            Decoder::Plain(input) => input.read(into),
-            Decoder::Gzip(input) => input.read(into),
-            Decoder::Zstd(input) => input.read(into),
+        let (count, input) = match &mut self.decoder {
+            Decoder::Plain(input) => return input.read(into),
+            Decoder::Gzip(decoder) => (decoder.read(into)?, decoder.get_ref()),
+            Decoder::Zstd(decoder) => (decoder.read(into)?, decoder.get_ref()),
+        };
+        self.out += count as u64;
+        let taken = input.get_ref().get_ref().1.count;
+        if self.out > self.free.saturating_add(taken.saturating_mul(RATIO)) {
+            return Err(io::Error::other(Error::Bomb { ratio: RATIO }));
         }
+        Ok(count)
     }
 }
 
@@ -106,6 +142,25 @@ mod tests {
         let whole = zstd::encode_all(&[7; 1000][..], 1).unwrap();
         assert!(read(&whole[..whole.len() - 1]).is_err());
         assert!(matches!(decompress(&b"BZh91AY"[..]), Err(Error::Compression("bzip2"))));
+    }
+
+    #[test]
+    fn a_bomb_is_given_up_and_a_layer_of_zeros_is_not() {
+        let zeros = vec![0; 16 << 20];
+        let mut best = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        best.write_all(&zeros).unwrap();
+        for bomb in [best.finish().unwrap(), zstd::encode_all(&zeros[..], 1).unwrap()] {
+            let mut stream = decompress(&bomb[..]).unwrap();
+            assert!(io::copy(&mut stream, &mut io::sink()).is_ok(), "within the first GiB");
+            let mut stream = decompress(&bomb[..]).unwrap();
+            stream.free = 1 << 20;
+            let error = Error::read(io::copy(&mut stream, &mut io::sink()).unwrap_err());
+            assert!(matches!(error, Error::Bomb { .. }), "{error:?}");
+            assert!(stream.out < 8 << 20, "it ends early");
+        }
+        let mut plain = decompress(&zeros[..]).unwrap();
+        plain.free = 0;
+        assert!(io::copy(&mut plain, &mut io::sink()).is_ok());
     }
 
     #[test]

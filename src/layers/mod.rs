@@ -75,11 +75,14 @@ pub struct Limits {
     pub path: u64,
     /// Bytes of one extended attribute's value.
     pub xattr: u64,
+    /// Bytes of memory for what is set at the end only: the names of directories and whiteouts, and the directories'
+    /// attributes.
+    pub memory: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 4_000_000, bytes: 1 << 40, path: 4096, xattr: 65_536 }
+        Self { entries: 4_000_000, bytes: 1 << 40, path: 4096, xattr: 65_536, memory: 128 << 20 }
     }
 }
 
@@ -125,6 +128,12 @@ pub enum Error {
         what: &'static str,
         /// The most that is allowed.
         limit: u64,
+    },
+    /// It is a bomb: hardly anything that unpacks to a lot.
+    #[error("the layer unpacks to more than {ratio} times its compressed size")]
+    Bomb {
+        /// How much more than it is compressed to is allowed.
+        ratio: u64,
     },
     /// The archive is not the one that was asked for.
     #[error("the layer's content does not match its digest: expected {expected}, found {found}")]
@@ -212,9 +221,19 @@ impl Diagnose for Error {
                 "free some space: 'coracle rm', 'coracle rmi' and 'coracle volume prune' work on a full disk"
                     .into(),
             ),
-            Error::Unmapped { .. } => Some(
-                "ask the administrator for a larger range in /etc/subuid and /etc/subgid, \
-                 as 'usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER' gives"
+            Error::Unmapped { id, .. } => {
+                // A range far from the usual ones: it must not overlap anybody's.
+                let range = format!("10000000-{}", 10_000_000 + u64::from(*id));
+                Some(format!(
+                    "ask the administrator for {} more ids, as 'usermod --add-subuids {range} \
+                     --add-subgids {range} USER' gives (if nobody has these in /etc/subuid and /etc/subgid), \
+                     then stop all containers and try again",
+                    u64::from(*id) + 1
+                ))
+            }
+            Error::Bomb { .. } => Some(
+                "if you trust the image, copy it without compression and load that: \
+                 'skopeo copy docker://IMAGE docker-archive:FILE', 'coracle load -i FILE'"
                     .into(),
             ),
             Error::Damaged { .. } | Error::Missing(_) => Some("pull the image again".into()),

@@ -82,6 +82,8 @@ struct Unpacker<R> {
     /// Every directory below the root, by path; the root by the empty path.
     directories: BTreeMap<Vec<u8>, Directory>,
     whiteouts: BTreeMap<Vec<u8>, ()>,
+    /// Bytes that the two take, by [`Unpacker::remember`].
+    remembered: u64,
     form: WhiteoutForm,
     hasher: Box<Xxh3>,
     report: Unpacked,
@@ -116,6 +118,7 @@ fn unpack_with(
         replaced: Replaced { layer: folder, folder: None, sparse: HashSet::new() },
         directories: BTreeMap::from([(Vec::new(), Directory::new(Attributes::implicit(), false))]),
         whiteouts: BTreeMap::new(),
+        remembered: 0,
         form,
         hasher: Box::new(Xxh3::new()),
         report: Unpacked::default(),
@@ -183,7 +186,20 @@ impl<R: BufRead> Unpacker<R> {
         }
     }
 
+    /// Counts what is kept until the end: an archive can name directories without end in few bytes, each of a
+    /// name, a line of thousands of them.
+    fn remember(&mut self, path: &[u8], attributes: usize) -> Result<(), Error> {
+        const NODE: u64 = 128;
+        self.remembered += NODE + path.len() as u64 + attributes as u64;
+        if self.remembered > self.limits.memory {
+            let what = "bytes of names and attributes of directories";
+            return Err(Error::Limit { what, limit: self.limits.memory });
+        }
+        Ok(())
+    }
+
     fn directory(&mut self, path: &[u8], attributes: Attributes) -> Result<(), Error> {
+        self.remember(path, attributes.weight())?;
         if let Some(directory) = self.directories.get_mut(path) {
             directory.attributes = attributes;
             return Ok(());
@@ -261,6 +277,7 @@ impl<R: BufRead> Unpacker<R> {
             return Ok(());
         }
         let (parent, name) = split(path);
+        self.remember(path, 0)?;
         self.enter(parent)?;
         let here = self.fs.here();
         let mut made = Err(Errno::PERM);
@@ -326,6 +343,7 @@ impl<R: BufRead> Unpacker<R> {
                 }
                 errno => return Err(Error::entry("open", path)(errno)),
             };
+            self.remember(path, 0)?;
             mkdirat(self.fs.here(), name, Mode::RWXU).map_err(Error::entry("create", path))?;
             self.directories.insert(path.to_vec(), Directory::new(Attributes::implicit(), opaque));
         }

@@ -16,8 +16,13 @@ use std::io::{self, BufReader};
 use std::path::Path;
 
 /// The archive passed these when it was unpacked.
-const UNLIMITED: Limits =
-    Limits { entries: u64::MAX, bytes: i64::MAX.cast_unsigned(), path: u64::MAX, xattr: u64::MAX };
+const UNLIMITED: Limits = Limits {
+    entries: u64::MAX,
+    bytes: i64::MAX.cast_unsigned(),
+    path: u64::MAX,
+    xattr: u64::MAX,
+    memory: u64::MAX,
+};
 
 struct Ignore;
 

@@ -1,6 +1,7 @@
 //! A blob as a stream that outlives its connections.
 
 use super::client::Repository;
+use super::pace::Paced;
 use super::request::{Ask, Failure, broken, persist};
 use super::{Error, Options};
 use crate::digest::Digest;
@@ -21,7 +22,7 @@ pub struct BlobReader<'r> {
     what: String,
     size: u64,
     at: u64,
-    body: Option<BodyReader<'static>>,
+    body: Option<Paced<BodyReader<'static>>>,
     breaks: u32,
     last_break: u64,
     on_retry: Box<dyn Fn(&str) + Send + 'r>,
@@ -52,7 +53,7 @@ impl<'r> BlobReader<'r> {
     }
 
     /// One attempt to get what is missing.
-    fn connect(&self) -> Result<BodyReader<'static>, Failure> {
+    fn connect(&self) -> Result<Paced<BodyReader<'static>>, Failure> {
         let mut headers = Vec::new();
         if self.at > 0 {
             headers.push(("Range", format!("bytes={}-", self.at)));
@@ -84,7 +85,7 @@ impl<'r> BlobReader<'r> {
             }
             _ => {}
         }
-        let mut body = response.into_body().into_reader();
+        let mut body = Paced::new(response.into_body().into_reader(), self.options().stall);
         if !is_part && self.at > 0 {
             // No ranges here: what we have goes by once more.
             let skipped = io::copy(&mut body.by_ref().take(self.at), &mut io::sink());

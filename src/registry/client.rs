@@ -1,8 +1,9 @@
 //! What the requests of one command share, and the repositories that they are made to.
 
 use super::dns::Dns;
+use super::pace;
 use super::proxy::Proxies;
-use super::request::{Ask, Failure, MAX_ANSWER, broken, persist, read_bounded};
+use super::request::{Ask, Failure, MAX_ANSWER, broken, persist};
 use super::url::{Origin, is_loopback, without_port};
 use super::{BlobReader, Endpoint, Error, Options, RawManifest, tls};
 use crate::digest::Digest;
@@ -10,7 +11,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use ureq::http::{Method, Request, Response, Uri};
-use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
 /// More than any real manifest (docker and containerd have the same bound).
@@ -163,7 +163,7 @@ impl Client {
             config = config.tls_config(tls::config(&self.options, &origin.display(), !insecure)?);
         }
         let config = config.proxy(proxy).build();
-        let agent = Agent::with_parts(config, DefaultConnector::new(), self.dns.clone());
+        let agent = Agent::with_parts(config, pace::connector(), self.dns.clone());
         agents.insert(key, agent.clone());
         Ok(agent)
     }
@@ -198,7 +198,7 @@ impl Repository<'_> {
             let media_type = media_type.trim().to_owned();
             let expected =
                 tag_or_digest.parse().ok().or(header("docker-content-digest").and_then(|d| d.parse().ok()));
-            let bytes = read_bounded(&self.origin.display(), response, &what, MAX_MANIFEST)?;
+            let bytes = self.client.read_bounded(&self.origin, response, &what, MAX_MANIFEST)?;
             let digest = Digest::of(&bytes);
             match expected {
                 Some(expected) if expected != digest => {
@@ -237,7 +237,7 @@ impl Repository<'_> {
         };
         persist(self.client.options(), || {
             let response = self.attempt(&ask)?;
-            let bytes = read_bounded(&self.origin.display(), response, &what, limit)?;
+            let bytes = self.client.read_bounded(&self.origin, response, &what, limit)?;
             match Digest::of(&bytes) {
                 got if got == digest => Ok(bytes),
                 got => Err(Failure::soon(Error::Digest { what: what.clone(), expected: digest, got })),

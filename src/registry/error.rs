@@ -163,6 +163,8 @@ fn connect_fix(host: &str, source: &io::Error) -> String {
         )
     } else if text.contains("corrupt message") || text.contains("InvalidContentType") {
         format!("if {host} speaks plain http, use --tls-verify=false or set insecure in registries.conf")
+    } else if source.kind() == io::ErrorKind::TimedOut {
+        format!("try again later, or take a mirror of {host} that is faster ('registries.conf')")
     } else {
         "check the name of the registry and the network".into()
     }

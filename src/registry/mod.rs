@@ -25,6 +25,7 @@ mod conf;
 mod credentials;
 mod dns;
 mod error;
+mod pace;
 mod proxy;
 mod request;
 #[cfg(test)]
@@ -60,7 +61,8 @@ pub struct Options {
     pub retries: u32,
     /// `--retry-delay`: the wait before the first repetition; it doubles with each.
     pub retry_delay: Duration,
-    /// A connection over which nothing comes for so long is given up and made anew.
+    /// A connection over which nothing comes for so long is given up and made anew; so is one over which hardly
+    /// anything comes in twice that time.
     pub stall: Duration,
     /// Where files are looked for.
     pub places: Places,

@@ -2,9 +2,10 @@
 //! worth another attempt and those that are not.
 
 use super::challenge::{Challenge, choose};
-use super::client::Repository;
+use super::client::{Client, Repository};
 use super::credentials::{self, Credentials};
 use super::error::clean;
+use super::pace::Paced;
 use super::url::{Origin, encode, join};
 use super::{Error, Options};
 use base64::Engine;
@@ -99,7 +100,7 @@ impl Repository<'_> {
         };
         match response.status().as_u16() {
             200 | 206 => Ok(response),
-            _ => Err(refusal(&from.display(), ask.what, response, authenticated)),
+            _ => Err(self.client.refusal(&from, ask.what, response, authenticated)),
         }
     }
 
@@ -215,9 +216,9 @@ impl Repository<'_> {
             self.client.send(&Method::GET, &url, &origin, self.insecure, &headers, None)?
         };
         if response.status() != 200 {
-            return Err(refusal(&origin.display(), what, response, credentials.is_some()));
+            return Err(self.client.refusal(&origin, what, response, credentials.is_some()));
         }
-        let body = read_bounded(&origin.display(), response, "token", MAX_ANSWER)?;
+        let body = self.client.read_bounded(&origin, response, "token", MAX_ANSWER)?;
         let answer: TokenAnswer = serde_json::from_slice(&body).unwrap_or_default();
         let token = answer.token.or(answer.access_token).unwrap_or_default();
         let is_fit = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
@@ -235,26 +236,6 @@ struct TokenAnswer {
 fn basic(user: &str, password: &str) -> String {
     let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
     format!("Basic {pair}")
-}
-
-/// The whole body, if it is not larger than `limit`.
-pub(super) fn read_bounded(
-    host: &str,
-    response: Response<Body>,
-    what: &str,
-    limit: u64,
-) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let mut reader = response.into_body().into_reader();
-    let read = reader.by_ref().take(limit).read_to_end(&mut bytes);
-    read.map_err(|e| broken(host, ureq::Error::from(e)))?;
-    // One more byte than allowed, or the end: which also gives the connection back.
-    let mut more = [0];
-    match reader.read(&mut more) {
-        Ok(0) => Ok(bytes),
-        Ok(_) => Err(Failure::never(Error::TooLarge { what: what.into(), limit })),
-        Err(e) => Err(broken(host, ureq::Error::from(e))),
-    }
 }
 
 /// A connection that could not be made or did not hold.
@@ -275,7 +256,12 @@ pub(super) fn broken(host: &str, error: ureq::Error) -> Failure {
         }
         ureq::Error::Timeout(kind) => {
             let again = if matches!(kind, Timeout::Connect) { Again::Never } else { Again::Soon };
-            (io::Error::new(ErrorKind::TimedOut, format!("no answer in time ({kind})")), again)
+            let what = match kind {
+                Timeout::PerRead => "the connection has stalled".to_owned(),
+                Timeout::RecvResponse => "no answer in time".to_owned(),
+                kind => format!("no answer in time ({kind})"),
+            };
+            (io::Error::new(ErrorKind::TimedOut, what), again)
         }
         ureq::Error::HostNotFound => {
             (io::Error::new(ErrorKind::NotFound, "there is no such host"), Again::Never)
@@ -286,22 +272,49 @@ pub(super) fn broken(host: &str, error: ureq::Error) -> Failure {
     Failure { error: Error::Connect { host: host.into(), source }, again }
 }
 
-/// What an answer that is none means.
-fn refusal(host: &str, what: &str, response: Response<Body>, authenticated: bool) -> Failure {
-    let status = response.status();
-    let retry_after = response.headers().get("retry-after").and_then(|v| v.to_str().ok());
-    let wait = retry_after.and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
-    let usual = status.canonical_reason().unwrap_or("no reason given").to_ascii_lowercase();
-    let body = read_bounded(host, response, "error", MAX_ANSWER).unwrap_or_default();
-    let detail = words(&body, authenticated).unwrap_or(usual);
-    let (host, what) = (host.to_owned(), what.to_owned());
-    let again = wait.map_or(Again::Soon, Again::After);
-    match status.as_u16() {
-        401 | 403 => Failure::never(Error::Denied { what, host, detail, authenticated }),
-        404 => Failure::never(Error::NotFound { what, detail }),
-        429 => Failure { error: Error::RateLimit { host, detail }, again },
-        code @ (408 | 500..) => Failure { error: Error::Status { host, what, status: code, detail }, again },
-        code => Failure::never(Error::Status { host, what, status: code, detail }),
+impl Client {
+    /// The whole body, if it is not larger than `limit`.
+    pub(super) fn read_bounded(
+        &self,
+        from: &Origin,
+        response: Response<Body>,
+        what: &str,
+        limit: u64,
+    ) -> Result<Vec<u8>, Failure> {
+        let broken = |e| broken(&from.display(), ureq::Error::from(e));
+        let mut bytes = Vec::new();
+        let mut reader = Paced::new(response.into_body().into_reader(), self.options().stall);
+        reader.by_ref().take(limit).read_to_end(&mut bytes).map_err(broken)?;
+        // One more byte than allowed, or the end: which also gives the connection back.
+        match reader.read(&mut [0]) {
+            Ok(0) => Ok(bytes),
+            Ok(_) => Err(Failure::never(Error::TooLarge { what: what.into(), limit })),
+            Err(e) => Err(broken(e)),
+        }
+    }
+
+    /// What an answer that is none means.
+    fn refusal(&self, from: &Origin, what: &str, response: Response<Body>, authenticated: bool) -> Failure {
+        let status = response.status();
+        let retry_after = response.headers().get("retry-after").and_then(|v| v.to_str().ok());
+        let wait = retry_after.and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
+        let usual = status.canonical_reason().unwrap_or("no reason given").to_ascii_lowercase();
+        let body = self.read_bounded(from, response, "error", MAX_ANSWER).unwrap_or_default();
+        let mut detail = words(&body, authenticated).unwrap_or(usual);
+        if let Some(wait) = wait.filter(|wait| *wait > MAX_WAIT) {
+            detail.push_str(&format!(" (it wants to be asked again in {} s)", wait.as_secs()));
+        }
+        let (host, what) = (from.display(), what.to_owned());
+        let again = wait.map_or(Again::Soon, Again::After);
+        match status.as_u16() {
+            401 | 403 => Failure::never(Error::Denied { what, host, detail, authenticated }),
+            404 => Failure::never(Error::NotFound { what, detail }),
+            429 => Failure { error: Error::RateLimit { host, detail }, again },
+            code @ (408 | 500..) => {
+                Failure { error: Error::Status { host, what, status: code, detail }, again }
+            }
+            code => Failure::never(Error::Status { host, what, status: code, detail }),
+        }
     }
 }
 

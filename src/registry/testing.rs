@@ -141,6 +141,8 @@ pub(crate) enum Reply {
     Close(Vec<u8>),
     /// These bytes, and then nothing for a long time.
     Stall(Vec<u8>),
+    /// The first bytes, and then the second ones again and again, a few times a second.
+    Drip(Vec<u8>, Vec<u8>),
 }
 
 /// A whole answer.
@@ -215,6 +217,14 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Request>>, reply: &dyn Fn(&Requ
             Reply::Answer(bytes) => (bytes, None),
             Reply::Close(bytes) => (bytes, Some(Duration::ZERO)),
             Reply::Stall(bytes) => (bytes, Some(Duration::from_secs(5))),
+            Reply::Drip(bytes, drop) => {
+                let mut sent = stream.write_all(&bytes);
+                while sent.is_ok() {
+                    std::thread::sleep(Duration::from_millis(50));
+                    sent = stream.write_all(&drop);
+                }
+                return;
+            }
         };
         if stream.write_all(&bytes).is_err() {
             return;

@@ -208,6 +208,92 @@ fn a_blob_that_breaks_for_ever_is_given_up() {
     assert!(registry.requests().len() < 8);
 }
 
+/// A connection that is kept alive by so little that it never ends.
+#[test]
+fn a_registry_that_drips_is_given_up() {
+    const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n";
+    const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    // What comes at once, and what then drips: of a body, of headers, of chunks' sizes and extensions, of trailers.
+    let drips: [(&[u8], &[u8]); 6] = [
+        (HEAD, b"x"),
+        (b"HTTP/1.1 200 OK\r\n", b"X-More: x\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (CHUNKED, b"1\r\nx\r\n"),
+        (&[CHUNKED, b"1;"].concat(), b"x"),
+        (&[CHUNKED, b"4\r\nbody\r\n0\r\n"].concat(), b"X-More: x\r\n"),
+    ];
+    for (at_once, drip) in drips {
+        let dir = tempfile::tempdir().unwrap();
+        let (head, drop) = (at_once.to_vec(), drip.to_vec());
+        let registry = Peer::start(move |request, _| match request.path() {
+            "/v2/" => Reply::Answer(answer("200 OK", &[], b"")),
+            _ => Reply::Drip(head.clone(), drop.clone()),
+        });
+        let options = Options { retries: 1, stall: Duration::from_millis(250), ..options(dir.path()) };
+        let name = format!("{} then {}", at_once.escape_ascii(), drip.escape_ascii());
+        let since = std::time::Instant::now();
+        let error = manifest(options.clone(), &registry.host).unwrap_err();
+        assert!(matches!(error, Error::Connect { .. }), "{name}: {error:?}");
+        let data = vec![0; 100_000];
+        let from_blob = blob(options, &registry.host, &data).unwrap_err();
+        assert!(
+            matches!(Error::from_io(from_blob), Ok(Error::Connect { .. } | Error::Protocol { .. })),
+            "{name}"
+        );
+        assert!(since.elapsed() < Duration::from_secs(10), "{name}: {:?}", since.elapsed());
+    }
+}
+
+#[test]
+fn headers_and_trailers_without_end_are_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let many: Vec<u8> = (0..100_000).flat_map(|n| format!("X-{n}: x\r\n").into_bytes()).collect();
+    let long = [b"X: ", &vec![b'x'; 4 << 20][..], b"\r\n"].concat();
+    for headers in [&many, &long] {
+        for start in ["HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"] {
+            let bytes = [start.as_bytes(), headers, b"\r\n"].concat();
+            let registry = Peer::start(move |request, _| match request.path() {
+                "/v2/" => Reply::Answer(answer("200 OK", &[], b"")),
+                _ => Reply::Close(bytes.clone()),
+            });
+            let options = Options { retries: 0, ..options(dir.path()) };
+            // Trailers may be passed over; then it is a manifest without a byte.
+            match manifest(options, &registry.host) {
+                Err(Error::Connect { .. }) => {}
+                other => assert!(other.unwrap().bytes.is_empty()),
+            }
+        }
+    }
+}
+
+#[test]
+fn chunked_garbage_is_an_error() {
+    for garbage in
+        ["zz\r\nx", "ffffffffffffffffff\r\nx", "-1\r\nx", "5\r\nabcdefg\r\n", "\0\0\0\0", "1\r\nab"]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{garbage}").into_bytes();
+        let registry = Peer::start(move |request, _| match request.path() {
+            "/v2/" => Reply::Answer(answer("200 OK", &[], b"")),
+            _ => Reply::Close(bytes.clone()),
+        });
+        let options = Options { retries: 1, ..options(dir.path()) };
+        let error = manifest(options, &registry.host).unwrap_err();
+        assert!(matches!(error, Error::Connect { .. }), "{garbage}: {error:?}");
+    }
+}
+
+#[test]
+fn a_challenge_is_answered_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = Peer::start(|_, _| Reply::Answer(answer("200 OK", &[], br#"{"token": "tok"}"#)));
+    let challenge = format!(r#"WWW-Authenticate: Bearer realm="http://{}/token""#, tokens.host);
+    let registry = Peer::start(move |_, _| Reply::Answer(answer("401 Unauthorized", &[&challenge], b"")));
+    let error = manifest(options(dir.path()), &registry.host).unwrap_err();
+    assert!(matches!(error, Error::Denied { .. }), "{error:?}");
+    assert!(tokens.requests().len() <= 2 && registry.requests().len() <= 4);
+}
+
 #[test]
 fn a_blob_of_another_size_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -263,10 +349,13 @@ fn a_busy_registry_is_asked_again_and_not_for_ever() {
     let registry = Peer::start(move |_, _| Reply::Answer(busy.clone()));
     let error = manifest(options(dir.path()), &registry.host).unwrap_err();
     assert!(error.to_string().contains("slow down") && error.fix().unwrap().contains("log in"), "{error}");
-    let long = answer("429 Too Many Requests", &["Retry-After: 86400"], b"");
-    let registry = Peer::start(move |_, _| Reply::Answer(long.clone()));
-    assert!(matches!(manifest(options(dir.path()), &registry.host), Err(Error::RateLimit { .. })));
-    assert_eq!(registry.requests().len(), 2);
+    for status in ["429 Too Many Requests", "503 Service Unavailable"] {
+        let long = answer(status, &["Retry-After: 86400"], b"");
+        let registry = Peer::start(move |_, _| Reply::Answer(long.clone()));
+        let error = manifest(options(dir.path()), &registry.host).unwrap_err();
+        assert!(error.to_string().contains("86400 s") && error.fix().is_some(), "{error}");
+        assert_eq!(registry.requests().len(), 2);
+    }
 }
 
 #[test]

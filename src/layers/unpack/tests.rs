@@ -264,6 +264,29 @@ fn limits_hold_before_memory_or_disk_are_used() {
 }
 
 #[test]
+fn what_is_kept_in_memory_until_the_end_is_bounded() {
+    let limits = Limits { memory: 100_000, ..Limits::default() };
+    let kept = "bytes of names and attributes of directories";
+    // A few blocks that name thousands of directories, by one long name after the other.
+    let deep = |top: usize| format!("{top}/{}", "d/".repeat(1500));
+    let mut archive = Archive::new();
+    for top in 0..3 {
+        archive.pax(&[("path", deep(top).as_bytes())]).dir("x");
+    }
+    refused_limited(&archive.end(), &limits, kept);
+    let mut archive = Archive::new();
+    for name in 0..20 {
+        archive.pax(&[("SCHILY.xattr.user.a", &[b'x'; 10_000])]).dir(&name.to_string());
+    }
+    refused_limited(&archive.end(), &limits, kept);
+    let mut archive = Archive::new();
+    for name in 0..1000 {
+        archive.file(&format!(".wh.{name}"), b"");
+    }
+    refused_limited(&archive.end(), &limits, kept);
+}
+
+#[test]
 fn a_stream_cut_anywhere_is_refused() {
     let archive =
         Archive::new().dir("d").pax(&[("path", b"d/long")]).file("x", &[1; 700]).file("y", b"z").end();
