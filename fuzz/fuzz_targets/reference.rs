@@ -9,5 +9,6 @@ fuzz_target!(|text: &str| {
     let written = reference.to_string();
     assert_eq!(written.parse::<Reference>().as_ref(), Ok(&reference), "{text:?}");
     let _ = reference.familiar().parse::<Reference>().map(|again| assert_eq!(again, reference));
-    assert!(!written.contains(char::is_whitespace) && !written.contains(".."), "{written:?}");
+    // A tag may have two dots, but the part of the name that could be taken for a path has none.
+    assert!(!written.contains(char::is_whitespace) && !reference.name().contains(".."), "{written:?}");
 });

@@ -198,6 +198,24 @@ impl Image {
         (blobs, manifest)
     }
 
+    /// Writes the image as an OCI layout, layers uncompressed.
+    pub fn write_layout(&self, folder: &std::path::Path) {
+        let blobs = folder.join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).unwrap();
+        let put = |bytes: &[u8], kind: &str| {
+            std::fs::write(blobs.join(&digest(bytes)[7..]), bytes).unwrap();
+            let media = format!("application/vnd.oci.image.{kind}");
+            json!({"mediaType": media, "digest": digest(bytes), "size": bytes.len()})
+        };
+        let config = put(&self.config_blob(), "config.v1+json");
+        let layers: Vec<Value> = self.layers.iter().map(|layer| put(layer, "layer.v1.tar")).collect();
+        let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers}).to_string();
+        let manifest = put(manifest.as_bytes(), "manifest.v1+json");
+        let index = json!({"schemaVersion": 2, "manifests": [manifest]}).to_string();
+        std::fs::write(folder.join("index.json"), index).unwrap();
+        std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    }
+
     /// The image as `docker save` writes it, under this name.
     pub fn docker_archive(&self, name: &str) -> Vec<u8> {
         let config = self.config_blob();

@@ -3,9 +3,10 @@
 meets images that it has not made itself.
 
     images.py tiny OUT BUSYBOX            one layer: a static busybox, users, a few files; index of two platforms
-    images.py layers OUT TAR... [COUNT]   one layer per system tar: the first as it is, of each further one what
-                                          is new in it, with whiteouts for what has gone; and with COUNT, a layer
-                                          of so many small files
+    images.py layers OUT TAR... [COUNT|CONFIG]
+                                          one layer per system tar: the first as it is, of each further one what
+                                          is new in it, with whiteouts for what has gone; with COUNT, a layer of so
+                                          many small files; with CONFIG, these fields (JSON) of the configuration
 
 Layers are stored uncompressed; whoever pushes the layout chooses the compression.
 """
@@ -167,6 +168,7 @@ def small_files(tar, count):
 def layers(out, tars):
     layout, made, before = Layout(out), [], {}
     count = int(tars.pop()) if tars[-1].isdigit() else 0
+    config = json.loads(tars.pop()) if tars[-1].startswith("{") else {}
     for path in tars:
         with tarfile.open(path) as source:
             here = members(source)
@@ -177,15 +179,18 @@ def layers(out, tars):
                 for name in gone:
                     if os.path.dirname(name) in known or "/" not in name:
                         entry(tar, os.path.join(os.path.dirname(name), ".wh." + os.path.basename(name)), b"")
+                changed = [name for name in here if before.get(name) != known[name]]
+                # As builders do: the directories on the way to what has changed, as they are.
+                ways = {name[:end] for name in changed + gone for end, byte in enumerate(name) if byte == "/"}
                 for name, member in here.items():
-                    if before.get(name) != known[name]:
+                    if before.get(name) != known[name] or member.isdir() and name in ways:
                         copied(source, member, tar, name)
 
             made.append(layout.add_layer(content))
             before = known
     if count:
         made.append(layout.add_layer(lambda tar: small_files(tar, count)))
-    layout.finish(layout.add_image(made, {"Cmd": ["/bin/bash"], "Env": [PATH]}))
+    layout.finish(layout.add_image(made, {"Cmd": ["/bin/bash"], "Env": [PATH], **config}))
 
 
 if __name__ == "__main__":

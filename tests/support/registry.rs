@@ -2,6 +2,7 @@
 //! test wants it to.
 
 use super::image::Image;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -97,6 +98,27 @@ impl Registry {
         content.manifests.insert(by_digest, (media.clone(), manifest.clone()));
         content.manifests.insert(format!("{name}/manifests/latest"), (media, manifest));
         format!("{}/{name}:latest", self.address)
+    }
+
+    /// Serves a manifest or an index of this media type, by its digest and by a tag; its descriptor.
+    pub fn add_manifest(&self, name: &str, tag: &str, media: &str, document: &Value) -> Value {
+        let bytes = serde_json::to_vec(document).unwrap();
+        let digest = super::image::digest(&bytes);
+        let descriptor = json!({"mediaType": media, "digest": digest, "size": bytes.len()});
+        let mut content = self.content.lock().unwrap();
+        for reference in [tag, &digest] {
+            let entry = (media.to_owned(), bytes.clone());
+            content.manifests.insert(format!("{name}/manifests/{reference}"), entry);
+        }
+        descriptor
+    }
+
+    /// Serves a blob under its digest; its descriptor.
+    pub fn add_blob(&self, media: &str, bytes: Vec<u8>) -> Value {
+        let digest = super::image::digest(&bytes);
+        let descriptor = json!({"mediaType": media, "digest": digest, "size": bytes.len()});
+        self.set_blob(&digest, bytes);
+        descriptor
     }
 
     /// Serves these bytes under this digest, true or not.
