@@ -302,6 +302,8 @@ complete -c coracle -n "__fish_coracle_using_subcommand pull" -l platform -d 'Ch
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l authfile -d 'Read the registry\'s credentials from FILE' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l creds -d 'Log in to the registry so' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand pull" -l retry -d 'Make a failed request again so often (default 3)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand pull" -l retry-delay -d 'Wait so long before the first time, longer each time (default 1s)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -s q -l quiet -d 'Show no progress while pulling'
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -s h -l help -d 'Print this help'
@@ -637,6 +639,8 @@ complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_s
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l authfile -d 'Read the registry\'s credentials from FILE' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l creds -d 'Log in to the registry so' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l retry -d 'Make a failed request again so often (default 3)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l retry-delay -d 'Wait so long before the first time, longer each time (default 1s)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -s q -l quiet -d 'Show no progress while pulling'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -s h -l help -d 'Print this help'

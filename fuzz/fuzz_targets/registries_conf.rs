@@ -2,11 +2,12 @@
 #![no_main]
 
 use coracle::registry::{Places, Registries};
+use coracle_fuzz::texts;
 use libfuzzer_sys::fuzz_target;
 use std::fs;
 
-fuzz_target!(|input: (&str, &str)| {
-    let (text, name) = input;
+fuzz_target!(|input: &[u8]| {
+    let Some([text, name]) = texts(input) else { return };
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     let file = dir.path().join("registries.conf");
     fs::write(&file, text).unwrap();

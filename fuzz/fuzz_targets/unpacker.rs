@@ -4,7 +4,7 @@
 
 use coracle::digest::Digest;
 use coracle::layers::{Claim, LayerStore, Limits, Ownership, decompress};
-use coracle::state::Paths;
+use coracle_fuzz::roots;
 use libfuzzer_sys::fuzz_target;
 use std::fs;
 use std::io::Read;
@@ -17,11 +17,9 @@ fuzz_target!(|blob: &[u8]| {
     if stream.take(MAX).read_to_end(&mut tar).is_err() {
         return;
     }
-    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (dir, paths) = roots();
     let victim = dir.path().join("victim");
     fs::write(&victim, "x").unwrap();
-    let paths = Paths::discover(Some(&dir.path().join("data")), Some(&dir.path().join("run"))).unwrap();
-    paths.prepare().unwrap();
     let store = LayerStore::open(&paths, Ownership::SingleId);
     let diff_id = Digest::of(&tar);
     let limits = Limits { entries: 1000, bytes: MAX, path: 4096, xattr: 4096, memory: MAX };

@@ -129,6 +129,12 @@ pub fn inspect(
     value
 }
 
+/// All that is shown of a container, for the fuzzer.
+#[cfg(feature = "fuzzing")]
+pub fn container_views(paths: &Paths, container: &Container) -> [Value; 2] {
+    [row(container, SystemTime::now(), false, None), inspect(paths, container, None, None)]
+}
+
 /// Nanoseconds since 1970, or Go's year one for what has not been yet.
 fn time(nanoseconds: u64) -> String {
     match nanoseconds {

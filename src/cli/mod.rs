@@ -59,6 +59,8 @@ pub mod version;
 pub mod volume;
 pub mod wait;
 
+#[cfg(feature = "fuzzing")]
+pub use container_view::container_views;
 use dispatch::report;
 pub use dispatch::{full, main};
 pub use error::Error;

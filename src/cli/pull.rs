@@ -11,6 +11,7 @@ use crate::output;
 use crate::registry::Credentials;
 use clap::{ArgMatches, Command};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// `coracle pull`.
 pub const ENTRY: Entry = Entry {
@@ -20,16 +21,7 @@ pub const ENTRY: Entry = Entry {
     usage: "[OPTIONS] IMAGE [IMAGE...]",
     action: Action::Leaf {
         define,
-        unsupported: &[
-            "all-tags,a",
-            "arch",
-            "decryption-key",
-            "disable-content-trust",
-            "os",
-            "retry",
-            "retry-delay",
-            "variant",
-        ],
+        unsupported: &["all-tags,a", "arch", "decryption-key", "disable-content-trust", "os", "variant"],
         run,
     },
 };
@@ -45,12 +37,19 @@ pub struct PullOptions {
     pub creds: Option<(String, String)>,
     /// `--cert-dir`: a folder of certificates.
     pub cert_dir: Option<PathBuf>,
+    /// `--retry`: how often a failed request is made again.
+    pub retries: Option<u32>,
+    /// `--retry-delay`: the wait before the first time.
+    pub retry_delay: Option<Duration>,
 }
 
 fn define(command: Command) -> Command {
     ImageOptions::define(command, "policy").args([
         option("creds", "USER:PASSWORD").help("Log in to the registry so"),
         option("cert-dir", "DIR").help("Trust the certificates in DIR too"),
+        option("retry", "N").help("Make a failed request again so often (default 3)"),
+        option("retry-delay", "DURATION")
+            .help("Wait so long before the first time, longer each time (default 1s)"),
         operands("IMAGE", 1..),
     ])
 }
@@ -66,6 +65,8 @@ pub fn options(args: &ArgMatches) -> Result<PullOptions, Error> {
             None => None,
         },
         cert_dir: args.path("cert-dir"),
+        retries: args.filled("retry", parse::number)?,
+        retry_delay: args.filled("retry-delay", parse::interval)?,
     })
 }
 
@@ -98,6 +99,8 @@ fn get(engine: &Engine, stores: &Stores, what: &str, options: &PullOptions) -> a
     request.options.credentials =
         options.creds.clone().map(|(user, password)| Credentials::Password { user, password });
     request.options.cert_dir.clone_from(&options.cert_dir);
+    request.options.retries = options.retries.unwrap_or(request.options.retries);
+    request.options.retry_delay = options.retry_delay.unwrap_or(request.options.retry_delay);
     match stores::pull(stores, engine, &request, options.image.quiet) {
         Err(error) if options.image.policy == Some(PullPolicy::Newer) => here().or(Err(error)),
         other => other,

@@ -5,7 +5,6 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::fs;
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,34 +13,61 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// `Ok(false)` if it was not there. Its contents go with [`empty_trash`]. Needs no free disk space.
 pub fn trash(paths: &Paths, path: &Path) -> Result<bool, Error> {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
-    let folder = paths.trash();
-    create_dir_private(&folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = path.file_name().unwrap_or_default();
+    let Some(from) = open_room(paths, path.parent().unwrap_or(path))? else { return Ok(false) };
+    create_dir_private(&paths.trash())?;
+    let Some(to) = open_room(paths, &paths.trash())? else { return Ok(false) };
     loop {
         let serial = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let target = folder.join(format!("{name}.{}.{serial}", std::process::id()));
+        let target = format!("{}.{}.{serial}", name.to_string_lossy(), std::process::id());
         // rename(2) replaces an empty folder, which is as good as a fresh name; anything else is taken.
-        match fs::rename(path, &target) {
+        match rustix::fs::renameat(&from, name, &to, target) {
             Ok(()) => return Ok(true),
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
-            Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {}
-            Err(e) => return Err(Error::io("remove", path)(e)),
+            Err(Errno::NOENT) => return Ok(false),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(e) => return Err(Error::io("remove", path)(e.into())),
         }
     }
+}
+
+/// Opens a folder of the data root; `None` if it is not there. Behind a link there are files that are not ours, whatever
+/// they are called: nothing is deleted there.
+fn open_room(paths: &Paths, folder: &Path) -> Result<Option<OwnedFd>, Error> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let failed = |e: Errno| Error::io("open", folder)(e.into());
+    let mut room = match rustix::fs::open(paths.data(), flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other.map_err(failed)?,
+    };
+    let below = folder.strip_prefix(paths.data()).map_err(|_| failed(Errno::XDEV))?;
+    for part in below {
+        room = match rustix::fs::openat(&room, part, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                let why = format!("{} is a link or no folder, and nothing is deleted there", part.display());
+                return Err(Error::Root { what: "data", path: paths.data().to_owned(), why });
+            }
+            other => other.map_err(failed)?,
+        };
+    }
+    Ok(Some(room))
 }
 
 /// Deletes what is in the trash. Entries that another process deletes at the same time are no error. Entries
 /// may be owned by subordinate ids: the caller is root in the user's own namespace.
 pub fn empty_trash(paths: &Paths) -> Result<(), Error> {
-    let folder = paths.trash();
-    let entries = match fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(Error::io("read", &folder)(e)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(Error::io("read", &folder))?;
-        remove_tree(&entry.path())?;
+    let path = paths.trash();
+    let Some(folder) = open_room(paths, &path)? else { return Ok(()) };
+    let failed = |e: Errno| Error::io("read", &path)(e.into());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat(folder, c".", flags, Mode::empty()).map_err(failed)?;
+    for entry in Dir::read_from(&folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            remove_at(folder.as_fd(), name, entry.file_type(), None)
+                .map_err(|e| Error::io("remove", &path.join(name.to_string_lossy().as_ref()))(e.into()))?;
+        }
     }
     Ok(())
 }
@@ -51,12 +77,12 @@ pub fn empty_trash(paths: &Paths) -> Result<(), Error> {
 /// not there is no error.
 pub fn remove_tree(path: &Path) -> Result<(), Error> {
     let parent = path.parent().unwrap_or(Path::new("/"));
-    let dir =
-        match rustix::fs::open(parent, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(dir) => dir,
-            Err(Errno::NOENT) => return Ok(()),
-            Err(e) => return Err(Error::io("remove", path)(e.into())),
-        };
+    let folder = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::PATH | OFlags::CLOEXEC;
+    let dir = match rustix::fs::open(parent, folder, Mode::empty()) {
+        Ok(dir) => dir,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(e) => return Err(Error::io("remove", path)(e.into())),
+    };
     let name = path.file_name().unwrap_or_default();
     let name = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(name))
         .map_err(|e| Error::io("remove", path)(e.into()))?;

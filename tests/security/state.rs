@@ -52,6 +52,51 @@ fn what_is_deleted_is_deleted_without_following_links() {
     cell.host_is_as_it_was();
 }
 
+/// A folder of the store that is a link, to a folder with files whose names are such as we delete.
+#[test]
+fn what_is_below_a_link_in_the_root_is_not_ours() {
+    let hex = "0123456789abcdef".repeat(4);
+    for name in ["trash", "staging", "volumes", "containers", "layers", "images", "blobs", "locks", "names"] {
+        let cell = Cell::new();
+        cell.engine.ok(&["volume", "create", "v"]);
+        let elsewhere = std::path::PathBuf::from(cell.engine.folder("elsewhere"));
+        for file in [format!("{hex}/mine"), format!("layer-{hex}/mine"), "v/_data/mine".into(), "mine".into()]
+        {
+            fs::create_dir_all(elsewhere.join(&file).parent().unwrap()).unwrap();
+            fs::write(elsewhere.join(&file), "mine").unwrap();
+        }
+        fs::write(elsewhere.join("v/volume.json"), r#"{"name":"v","created":"2026-01-01T00:00:00Z"}"#)
+            .unwrap();
+        // Locks may be made there, but nothing is taken away.
+        let files = || crate::support::host(&format!("find {} -name mine | sort", elsewhere.display()));
+        let before = files();
+        let folder = cell.engine.data().join(name);
+        let aside = cell.engine.data().join("aside");
+        if folder.exists() {
+            fs::rename(&folder, &aside).unwrap();
+        }
+        std::os::unix::fs::symlink(&elsewhere, &folder).unwrap();
+        for args in [
+            &["wait", "nothing"][..],
+            &["rm", "-f", "-a"],
+            &["rm", "-f", &hex],
+            &["volume", "prune", "-f"],
+            &["volume", "rm", "-f", "v"],
+            &["rmi", "-f", "-a"],
+            &["rmi", "-f", &hex],
+            &["ps", "-a"],
+        ] {
+            let output = cell.engine.run(args);
+            assert!(!output.to_string().contains("panicked"), "{name}: {output}");
+            assert_eq!(files(), before, "{name}: {output}");
+        }
+        fs::remove_file(&folder).unwrap();
+        if aside.exists() {
+            fs::rename(&aside, &folder).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_tree_deeper_than_any_path_can_be_removed() {
     let cell = Cell::new();

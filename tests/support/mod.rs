@@ -181,15 +181,21 @@ impl Running {
     /// Waits for its end, and for everybody to close its output: a background process that keeps the caller's pipe
     /// open would hang every `$(coracle run -d …)`, so that is a failure.
     #[track_caller]
-    pub fn wait(mut self) -> Output {
-        let end = self.since + PATIENCE;
+    pub fn wait(self) -> Output {
+        self.wait_up_to(PATIENCE)
+    }
+
+    /// The same for what takes long where the program is built without optimizations.
+    #[track_caller]
+    pub fn wait_up_to(mut self, patience: Duration) -> Output {
+        let end = self.since + patience;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
             if Instant::now() > end {
                 drop(self.child.kill());
-                panic!("{}: not finished after {PATIENCE:?}", self.what);
+                panic!("{}: not finished after {patience:?}", self.what);
             }
             std::thread::sleep(Duration::from_millis(2));
         };

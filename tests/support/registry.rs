@@ -26,11 +26,20 @@ pub struct Response {
     pub claimed_length: Option<usize>,
     /// Keeps the connection open and says nothing more.
     pub stall: bool,
+    /// Says one byte more now and then, for ever.
+    pub drip: bool,
 }
 
 impl Response {
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), claimed_length: None, stall: false }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: body.into(),
+            claimed_length: None,
+            stall: false,
+            drip: false,
+        }
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -150,8 +159,11 @@ fn answer(stream: TcpStream, content: &Mutex<Content>) {
             content.log.push(request.clone());
             content.rules.iter().find_map(|rule| rule(&request)).unwrap_or_else(|| content.serve(&request))
         };
-        let (truthful, stall) = (response.claimed_length.is_none(), response.stall);
+        let (truthful, stall, drip) = (response.claimed_length.is_none(), response.stall, response.drip);
         let written = write_response(reader.get_mut(), &request, response);
+        while drip && reader.get_mut().write_all(b" ").is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(500));
+        }
         if stall {
             // Until the other side has had enough.
             drop(read_request(&mut reader));
