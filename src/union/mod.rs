@@ -132,9 +132,12 @@ pub fn mount(layers: &Layers) -> Result<OwnedFd, Error> {
     };
     match parts.by_descriptors() {
         // EINVAL: this kernel's overlayfs does not know `lowerdir+`, or takes no descriptors for it. EOPNOTSUPP: it
-        // knows no typed options at all (before 6.5).
+        // knows no typed options at all (before 6.5). EBADF: fsconfig(2) takes descriptors, but not O_PATH ones (before 6.13).
         Err(Error::Mount { source, .. })
-            if matches!(source.raw_os_error(), Some(nix::libc::EINVAL | nix::libc::EOPNOTSUPP)) =>
+            if matches!(
+                source.raw_os_error(),
+                Some(nix::libc::EINVAL | nix::libc::EOPNOTSUPP | nix::libc::EBADF)
+            ) =>
         {
             match parts.by_names(true) {
                 Err(Error::Mount { source, .. }) if source.raw_os_error() == Some(nix::libc::EINVAL) => {
