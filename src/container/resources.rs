@@ -15,7 +15,7 @@ use super::record::{Cgroup, Record};
 use super::store::{Container, Places};
 use crate::sandbox::cgroup::place::{self, Mode, Place};
 use crate::sandbox::cgroup::systemd::{self, PendingScope, Scope, Systemd};
-use crate::sandbox::cgroup::{self, Error as CgroupError, Group, Kind, Limits};
+use crate::sandbox::cgroup::{self, Error as CgroupError, Group, Kind, Limits, Look};
 use crate::state::{self, Durability};
 use rustix::fs::FileType;
 use std::path::PathBuf;
@@ -96,7 +96,7 @@ pub fn begin(record: &Record, background: bool) -> Result<Preparation, Error> {
     let around = match (parent, slice) {
         (_, Some(_)) => cgroup::Around::default(),
         (Some(parent), None) => cgroup::Around { candidates: vec![given_parent(parent)?] },
-        (None, None) => cgroup::around(),
+        (None, None) => cgroup::around(if needed.is_empty() { Look::Glance } else { Look::Closely }),
     };
     let (missing, nearest) = match place::choose(&around, &needed) {
         Place::Below { path, enable, evacuate } => return Ok(Preparation::Below { path, enable, evacuate }),
@@ -135,7 +135,7 @@ fn given_parent(parent: &str) -> Result<cgroup::Candidate, Error> {
     let path = match parent.strip_prefix('/') {
         Some(rest) => format!("/{}", rest.trim_matches('/')),
         None => {
-            let around = cgroup::around();
+            let around = cgroup::around(Look::Glance);
             let place = around.candidates.first().ok_or_else(|| CgroupError::NoPlace {
                 what: "--cgroup-parent with a relative path".into(),
                 why: String::new(),
@@ -149,7 +149,7 @@ fn given_parent(parent: &str) -> Result<cgroup::Candidate, Error> {
             Group::create(&path[..end])?;
         }
     }
-    Ok(cgroup::Candidate::look(&path))
+    Ok(cgroup::Candidate::look(&path, Look::Closely))
 }
 
 impl Preparation {
@@ -160,16 +160,14 @@ impl Preparation {
             Preparation::Below { path, enable, evacuate } => {
                 let kept = Cgroup { path: format!("{path}/coracle-{}", record.id), unit: None };
                 keep(places, &kept)?;
-                let place = Group::open(&path)?;
-                if evacuate {
-                    place.evacuate(LEAF_OF_OTHERS)?;
+                if evacuate || !enable.is_empty() {
+                    let place = Group::open(&path)?;
+                    if evacuate {
+                        place.evacuate(LEAF_OF_OTHERS)?;
+                    }
+                    place.enable(&enable)?;
                 }
-                place.enable(&enable)?;
-                if cgroup::exists(&kept.path) {
-                    // Of a run whose run folder was lost.
-                    Group::remove(&kept.path)?;
-                }
-                let group = Group::create(&kept.path)?;
+                let group = Group::create_new(&kept.path)?;
                 group.set(&settings(&record.limits)?)?;
                 Ok(Some(Prepared { group, kept }))
             }
@@ -221,15 +219,18 @@ fn note(places: &Places) -> PathBuf {
     places.run.join("cgroup.json")
 }
 
+/// Written in place: it counts only when it is whole, and what it names is made after that.
 fn keep(places: &Places, cgroup: &Cgroup) -> Result<(), Error> {
-    Ok(state::write_json(&note(places), cgroup, Durability::Process)?)
+    let path = note(places);
+    let text = serde_json::to_vec(cgroup).unwrap_or_default();
+    std::fs::write(&path, text).map_err(|source| state::Error::Io { action: "write", path, source }.into())
 }
 
 /// Kills what is in a container's cgroup and removes it. The caller holds the container's lock.
 pub fn release(places: &Places) -> Result<(), Error> {
     // A torn note is of a write that was never finished, before anything was made.
     let Ok(Some(cgroup)) = state::read_json::<Cgroup>(&note(places)) else { return Ok(()) };
-    if cgroup::kind() == Kind::Unified && is_ours(&cgroup.path) {
+    if is_ours(&cgroup.path) {
         Group::remove(&cgroup.path)?;
     }
     Ok(())

@@ -168,13 +168,13 @@ fn is_of_type(path: impl AsRef<Path>, magic: i128) -> bool {
 /// Resource control for this user.
 pub(in crate::cli) fn cgroups(uid: u32) -> Cgroups {
     let kind = cgroup::kind();
-    let candidates = cgroup::around().candidates;
+    let candidates = cgroup::around(cgroup::Look::Closely).candidates;
     let is_delegated = !candidates.is_empty();
     let mut controllers: Vec<String> = candidates.into_iter().flat_map(|c| c.available).collect();
     // Where systemd delegates to users, it does so at this unit; scopes asked for are made below it.
     let manager = format!("/user.slice/user-{uid}.slice/user@{uid}.service");
     if kind == CgroupKind::Unified && !is_delegated && cgroup::exists(&manager) {
-        controllers = cgroup::Candidate::look(&manager).available;
+        controllers = cgroup::Candidate::look(&manager, cgroup::Look::Closely).available;
     }
     controllers.sort_unstable();
     controllers.dedup();

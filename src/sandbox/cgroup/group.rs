@@ -23,7 +23,18 @@ pub struct Group {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Group {
-    /// Makes one. That it is there already is fine: its name is ours alone.
+    /// Makes one for a container. One of this name that is there already is the rest of an earlier life of the container,
+    /// whose note was lost.
+    pub fn create_new(path: &str) -> Result<Self, Error> {
+        match rustix::fs::mkdir(format!("{TOP}{path}"), Mode::from_raw_mode(0o755)) {
+            Ok(()) => return Self::open(path),
+            Err(Errno::EXIST) => Self::remove(path)?,
+            Err(e) => return Err(Error::io("create", path)(e)),
+        }
+        Self::create(path)
+    }
+
+    /// Makes one. That it is there already is fine.
     pub fn create(path: &str) -> Result<Self, Error> {
         match rustix::fs::mkdir(format!("{TOP}{path}"), Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}

@@ -62,11 +62,17 @@ pub fn of_process(pid: &str) -> Option<String> {
     (path.starts_with('/') && !path.split('/').any(|part| part == "..")).then(|| path.to_owned())
 }
 
+/// How closely to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// At what children have already: enough for who needs no more, and part of every start.
+    Glance,
+    /// At everything.
+    Closely,
+}
+
 /// Looks around. Where systemd manages the tree, only what it has marked as delegated counts.
-pub fn around() -> Around {
-    if kind() != Kind::Unified {
-        return Around::default();
-    }
+pub fn around(how: Look) -> Around {
     let Some(own) = of_process("self") else { return Around::default() };
     let has_systemd = Path::new("/run/systemd/system").is_dir();
     let mut candidates = Vec::new();
@@ -76,13 +82,15 @@ pub fn around() -> Around {
         }
         candidates.push(path);
         if has_systemd && is_delegated_unit(path) {
-            return Around { candidates: candidates.into_iter().map(Candidate::look).collect() };
+            return Around {
+                candidates: candidates.into_iter().map(|path| Candidate::look(path, how)).collect(),
+            };
         }
     }
     if has_systemd {
         candidates.clear();
     }
-    Around { candidates: candidates.into_iter().map(Candidate::look).collect() }
+    Around { candidates: candidates.into_iter().map(|path| Candidate::look(path, how)).collect() }
 }
 
 /// A path and those above it; the top, which in a cgroup namespace can be ours too, is the empty one.
@@ -91,9 +99,10 @@ fn upwards(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(above, _)| above))
 }
 
-/// Whether children and processes may be put there.
+/// Whether children and processes may be put there. Who delegates gives away both together with the third file,
+/// `cgroup.subtree_control` (cgroups(7), "Delegation").
 fn is_writable(path: &str) -> bool {
-    ["", "/cgroup.procs", "/cgroup.subtree_control"].iter().all(|file| {
+    ["", "/cgroup.procs"].iter().all(|file| {
         // The effective ids count: the check is about what this process will do.
         rustix::fs::accessat(CWD, format!("{TOP}{path}{file}"), Access::WRITE_OK, AtFlags::EACCESS).is_ok()
     })
@@ -116,14 +125,19 @@ pub fn exists(path: &str) -> bool {
 
 impl Candidate {
     /// Looks at one.
-    pub fn look(path: &str) -> Self {
+    pub fn look(path: &str, how: Look) -> Self {
         let read = |file: &str| fs::read_to_string(format!("{TOP}{path}/{file}")).unwrap_or_default();
         let words = |text: String| text.split_whitespace().map(str::to_owned).collect();
-        Self {
-            path: path.to_owned(),
-            available: words(read("cgroup.controllers")),
-            enabled: words(read("cgroup.subtree_control")),
-            is_populated: !read("cgroup.procs").is_empty(),
+        let enabled = words(read("cgroup.subtree_control"));
+        let path = path.to_owned();
+        match how {
+            Look::Glance => Self { path, enabled, ..Self::default() },
+            Look::Closely => Self {
+                path,
+                enabled,
+                available: words(read("cgroup.controllers")),
+                is_populated: !read("cgroup.procs").is_empty(),
+            },
         }
     }
 }
@@ -144,7 +158,7 @@ mod tests {
             assert!(of_process("self").is_none_or(|path| path.starts_with('/')));
         }
         // Whatever is around, looking does not fail, and what is found is above one another.
-        let found = around().candidates;
+        let found = around(Look::Closely).candidates;
         assert!(found.windows(2).all(|pair| pair[0].path.starts_with(&pair[1].path)));
     }
 }

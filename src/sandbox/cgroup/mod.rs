@@ -33,7 +33,7 @@ pub mod stats;
 pub mod systemd;
 
 pub use group::{Group, is_frozen};
-pub use host::{Around, Candidate, Kind, around, exists, kind, of_process};
+pub use host::{Around, Candidate, Kind, Look, around, exists, kind, of_process};
 pub use limits::{Limit, Limits};
 
 use crate::diagnose::Diagnose;
