@@ -96,7 +96,10 @@ pub fn begin(record: &Record, background: bool) -> Result<Preparation, Error> {
     let around = match (parent, slice) {
         (_, Some(_)) => cgroup::Around::default(),
         (Some(parent), None) => cgroup::Around { candidates: vec![given_parent(parent)?] },
-        (None, None) => cgroup::around(if needed.is_empty() { Look::Glance } else { Look::Closely }),
+        (None, None) => {
+            let how = if needed.is_empty() { Look::Glance } else { Look::Closely };
+            if options.mode == Mode::Split { cgroup::own(how) } else { cgroup::around(how) }
+        }
     };
     let (missing, nearest) = match place::choose(&around, &needed) {
         Place::Below { path, enable, evacuate } => return Ok(Preparation::Below { path, enable, evacuate }),
@@ -158,7 +161,11 @@ impl Preparation {
         match self {
             Preparation::Without => Ok(None),
             Preparation::Below { path, enable, evacuate } => {
-                let kept = Cgroup { path: format!("{path}/coracle-{}", record.id), unit: None };
+                // Should exec come from elsewhere, only systemd can move it here.
+                let unit =
+                    path.rsplit('/').next().filter(|n| n.ends_with(".scope") || n.ends_with(".service"));
+                let unit = unit.map(str::to_owned);
+                let kept = Cgroup { path: format!("{path}/coracle-{}", record.id), unit };
                 keep(places, &kept)?;
                 if evacuate || !enable.is_empty() {
                     let place = Group::open(&path)?;

@@ -501,6 +501,20 @@ fn where_nothing_is_delegated_the_users_systemd_makes_a_scope() {
         systemd.outside(&engine, &["restart", "-t", "0", "s"]).ok();
     }
     assert!(engine.inspect("s", "{{.State.CgroupPath}}").ends_with(".scope/container"));
+    // In a unit that it has delegated, it need not be asked.
+    let script = format!(
+        "echo $$ >{}/cgroup.procs && exec systemd-run --user --scope -qp Delegate=yes \"$@\"",
+        systemd.other
+    );
+    let start = ["run", "-d", "--rm", "--name", "d", "--network", "none", &tiny(), "sleep", "1000"];
+    let id = run(engine.wrapped(&["sh", "-c", &script, "sh"], &start)).ok();
+    let inner = engine.inspect("d", "{{.State.CgroupPath}}");
+    assert!(inner.ends_with(&format!(".scope/coracle-{id}")) && !systemd.units().contains(&id), "{inner}");
+    // From elsewhere, too, exec goes into the container's cgroup.
+    systemd.outside(&engine, &["exec", "-d", "d", "sleep", "1001"]).ok();
+    let inside = || std::fs::read_to_string(format!("{TOP}{inner}/cgroup.procs")).unwrap().lines().count();
+    eventually("what was executed is in the cgroup", || inside() == 2);
+    engine.ok(&["rm", "-f", "-t", "0", "d"]);
     // A foreground run does not wait for systemd.
     let args = ["run", "--rm", "--network", "none", &tiny(), "sh", "-c", own];
     assert_eq!(systemd.outside(&engine, &args).ok(), "/");

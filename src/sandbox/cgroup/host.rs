@@ -71,7 +71,14 @@ pub enum Look {
     Closely,
 }
 
-/// Looks around. Where systemd manages the tree, only what it has marked as delegated counts.
+/// Our own cgroup, if it is writable: for who says that it is delegated, which cannot always be seen.
+pub fn own(how: Look) -> Around {
+    let own = of_process("self").map(|path| path.trim_end_matches('/').to_owned());
+    let own = own.filter(|path| is_writable(path));
+    Around { candidates: own.iter().map(|path| Candidate::look(path, how)).collect() }
+}
+
+/// Looks around. Where systemd manages the tree, only what it has delegated counts.
 pub fn around(how: Look) -> Around {
     let Some(own) = of_process("self") else { return Around::default() };
     let has_systemd = Path::new("/run/systemd/system").is_dir();
@@ -108,14 +115,30 @@ fn is_writable(path: &str) -> bool {
     })
 }
 
-/// systemd's mark on a unit with `Delegate=` (since version 251). The user manager's own unit has it too, but what is below that
-/// is the manager's.
+/// Whether this is the cgroup of a unit with `Delegate=`. The system's systemd marks it (since version 251); so is the
+/// user manager's own unit, but what is below that is the manager's. A user's systemd does not mark; of a transient
+/// unit (`systemd-run --user`) it keeps a file that says so.
 fn is_delegated_unit(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     let mut value = [0; 8];
     let marked = rustix::fs::getxattr(format!("{TOP}{path}"), "user.delegate", &mut value);
-    marked.is_ok_and(|n| n >= 1 && value[0] == b'1')
-        && !(name.starts_with("user@") && name.ends_with(".service"))
+    if marked.is_ok_and(|n| n >= 1 && value[0] == b'1') {
+        return !(name.starts_with("user@") && name.ends_with(".service"));
+    }
+    if !name.ends_with(".scope") && !name.ends_with(".service") {
+        return false;
+    }
+    let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) else {
+        return false;
+    };
+    let unit = Path::new(&runtime).join("systemd/transient").join(name);
+    fs::read_to_string(unit).is_ok_and(|text| says_delegate(&text))
+}
+
+/// A unit file's `Delegate=`, of which the last counts: a truth value, or the controllers.
+fn says_delegate(unit: &str) -> bool {
+    let mut values = unit.lines().filter_map(|line| line.trim().strip_prefix("Delegate="));
+    values.next_back().is_some_and(|value| !matches!(value.trim(), "" | "no" | "false" | "off" | "0"))
 }
 
 /// Whether a cgroup is there.
@@ -150,6 +173,16 @@ mod tests {
     fn the_way_up_ends_at_the_top() {
         assert_eq!(upwards("/a/b/c").collect::<Vec<_>>(), ["/a/b/c", "/a/b", "/a", ""]);
         assert_eq!(upwards("/").collect::<Vec<_>>(), [""]);
+    }
+
+    #[test]
+    fn a_unit_file_tells_whether_its_cgroup_is_delegated() {
+        for yes in ["[Scope]\nDelegate=yes\n", "Delegate=no\nDelegate=cpu memory", "Delegate=1"] {
+            assert!(says_delegate(yes), "{yes}");
+        }
+        for no in ["", "[Scope]\nDescription=Delegate=yes", "Delegate=yes\nDelegate=no", "Delegate="] {
+            assert!(!says_delegate(no), "{no}");
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A cgroup may be made only where the tree has been handed to us. [`around`] looks: our own cgroup and those above it are
-//! candidates for as long as they are writable and, where systemd manages the tree, below a unit that it has marked
-//! as delegated (`user.delegate`; everything else below `user@UID.service` is writable too, and systemd's alone).
+//! candidates for as long as they are writable and, where systemd manages the tree, in a unit with `Delegate=` (everything
+//! else below `user@UID.service` is writable too, and systemd's alone).
 //! Failing that, the user's systemd is asked for a transient scope ([`systemd`]), which is such a unit. [`place`] decides, purely.
 //! The container's first process is cloned into its cgroup (`CLONE_INTO_CGROUP`), so that nothing of it is ever outside.
 //!
@@ -33,7 +33,7 @@ pub mod stats;
 pub mod systemd;
 
 pub use group::{Group, is_frozen};
-pub use host::{Around, Candidate, Kind, Look, around, exists, kind, of_process};
+pub use host::{Around, Candidate, Kind, Look, around, exists, kind, of_process, own};
 pub use limits::{Limit, Limits};
 
 use crate::diagnose::Diagnose;
