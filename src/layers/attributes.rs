@@ -30,6 +30,11 @@ pub struct Attributes {
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+/// Whether an attribute is one that no archive may set.
+pub fn is_forged(name: &[u8]) -> bool {
+    FORGED.iter().any(|forged| name.starts_with(forged))
+}
+
 impl Attributes {
     /// Those of a directory that the archive uses but does not have.
     pub fn implicit() -> Self {
@@ -40,7 +45,7 @@ impl Attributes {
     pub fn of(entry: &mut Entry, limits: &Limits) -> Result<Self, Error> {
         let xattrs = std::mem::take(&mut entry.xattrs);
         for (name, value) in &xattrs {
-            if FORGED.iter().any(|forged| name.starts_with(forged)) {
+            if is_forged(name) {
                 return Err(Error::refused(
                     &entry.path,
                     "it has an attribute that only overlay mounts may set",

@@ -40,10 +40,13 @@ mod unpack;
 mod verify;
 mod walker;
 
+pub use attributes::{OVERRIDE_STAT, is_forged};
 pub use decompress::{Decompressed, decompress};
 pub use shifted::ShiftedLayers;
 pub use store::{Claim, LayerStore, Staging};
-pub use unpack::Unpacked;
+pub use tar::{Entries, Entry, Extent, Kind, Tee, Writer as TarWriter};
+pub use unpack::{Unpacked, plain_path};
+pub use walker::{Walker, split};
 
 use crate::diagnose::Diagnose;
 use crate::digest::Digest;

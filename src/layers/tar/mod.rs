@@ -12,8 +12,10 @@
 mod header;
 mod pax;
 mod sparse;
+mod writer;
 
 pub use sparse::Extent;
+pub use writer::Writer;
 
 use super::{Error, Limits};
 use header::Header;
@@ -51,7 +53,7 @@ pub enum Kind {
 }
 
 /// One file of a tar stream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// What it is.
     pub kind: Kind,
