@@ -96,7 +96,9 @@ impl Given for ArgMatches {
     }
 
     fn texts(&self, name: &str) -> Vec<&str> {
-        self.get_many::<String>(name).into_iter().flatten().map(String::as_str).collect()
+        // Nor do they all share the list.
+        let values = self.try_get_many::<String>(name).ok().flatten();
+        values.into_iter().flatten().map(String::as_str).collect()
     }
 
     fn in_order<'a>(&'a self, names: &[&'static str]) -> Vec<(&'static str, &'a str)> {

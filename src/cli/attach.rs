@@ -2,6 +2,7 @@
 
 use super::args::{Given, operands, option, switch};
 use super::engine::{self, Engine};
+use super::selection::{Selection, latest};
 use super::{Action, Context, Entry, Error, create_flags};
 use crate::container::session::Interaction;
 use crate::container::{lifecycle, monitor};
@@ -13,14 +14,14 @@ pub const ENTRY: Entry = Entry {
     aliases: &[],
     about: "Connect this terminal to a running container",
     usage: "[OPTIONS] CONTAINER",
-    action: Action::Leaf { define, unsupported: &["latest,l"], run },
+    action: Action::Leaf { define, unsupported: &[], run },
 };
 
 /// What `attach` is asked for.
 #[derive(Clone, Debug)]
 pub struct AttachOptions {
-    /// The container, as typed.
-    pub container: String,
+    /// The container.
+    pub container: Selection,
     /// Whether standard input is passed on (not with `--no-stdin`).
     pub stdin: bool,
     /// `--sig-proxy`.
@@ -34,14 +35,15 @@ fn define(command: Command) -> Command {
         switch("no-stdin").help("Don't pass standard input on"),
         switch("sig-proxy").help("Pass signals on to the container (default true)"),
         option("detach-keys", "KEYS").help("Keys that detach from the container (default ctrl-p,ctrl-q)"),
-        operands("CONTAINER", 1),
+        latest(),
+        operands("CONTAINER", 0..=1),
     ])
 }
 
 /// What the flags ask for.
 pub fn options(args: &ArgMatches) -> Result<AttachOptions, Error> {
     Ok(AttachOptions {
-        container: args.operands().concat(),
+        container: Selection::of(args, "container")?,
         stdin: !args.on("no-stdin"),
         sig_proxy: args.maybe("sig-proxy").unwrap_or(true),
         detach_keys: create_flags::detach_keys_given(args)?,
@@ -51,7 +53,7 @@ pub fn options(args: &ArgMatches) -> Result<AttachOptions, Error> {
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let options = options(args)?;
     let engine = Engine::open(context)?;
-    let container = engine.find(&options.container)?;
+    let container = engine.one(&options.container)?;
     let record = &container.record;
     // Asked first, since what is not running has no socket either, and this error says so.
     lifecycle::init_of(&engine.paths, &container)?;

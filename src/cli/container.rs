@@ -1,8 +1,8 @@
-//! `coracle container`: the same commands as without the word.
+//! `coracle container`: the same commands as without the word, and two that are only here.
 
 use super::{
-    Action, Entry, attach, create, exec, inspect, kill, logs, pause, ps, restart, rm, run, start, stats,
-    stop, update, wait,
+    Action, Entry, attach, container_prune, cp, create, diff, exec, exists, export, inspect, kill, logs,
+    pause, port, ps, rename, restart, rm, run, start, stats, stop, top, update, wait,
 };
 
 /// `coracle container`.
@@ -13,19 +13,27 @@ pub const ENTRY: Entry = Entry {
     usage: "COMMAND",
     action: Action::Group(&[
         attach::ENTRY,
+        cp::ENTRY,
         create::ENTRY,
+        diff::ENTRY,
         exec::ENTRY,
+        exists::CONTAINER,
+        export::ENTRY,
         inspect::CONTAINER,
         kill::ENTRY,
         logs::ENTRY,
         pause::ENTRY,
+        port::ENTRY,
+        container_prune::ENTRY,
         ps::ENTRY.named("ls", &["list", "ps"]),
+        rename::ENTRY,
         restart::ENTRY,
         rm::ENTRY,
         run::ENTRY,
         start::ENTRY,
         stats::ENTRY,
         stop::ENTRY,
+        top::ENTRY,
         pause::UNPAUSE,
         update::ENTRY,
         wait::ENTRY,

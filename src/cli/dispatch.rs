@@ -221,12 +221,22 @@ fn words_of(path: &[&Entry]) -> String {
     path.iter().fold("coracle".to_owned(), |words, entry| format!("{words} {}", entry.name))
 }
 
+/// Commands of docker and podman that cannot be had here: why not, and what to do instead.
+const IMPOSSIBLE: [(&str, &str, &str); 1] = [(
+    "events",
+    "no daemon is there that would see them all, and no command keeps a record",
+    "look with 'coracle ps', or wait for a container with 'coracle wait'",
+)];
+
 fn unknown_command(path: &[&Entry], word: &str) -> Error {
     let above = words_of(path);
     let below = match path.last().map(|entry| entry.action) {
         Some(Action::Group(entries)) => entries,
         _ => COMMANDS,
     };
+    if let Some((_, why, fix)) = IMPOSSIBLE.iter().find(|(name, ..)| *name == word) {
+        return Error::usage(format!("there is no '{above} {word}': {why}"), *fix);
+    }
     let known = below.iter().flat_map(|entry| entry.aliases.iter().copied().chain([entry.name]));
     let fix = match parse::nearest(word, known) {
         Some(near) => format!("did you mean '{above} {near}'?"),
@@ -343,6 +353,7 @@ mod tests {
             (&["rnu"], "did you mean 'coracle run'?"),
             (&["volume", "lss"], "did you mean 'coracle volume ls'?"),
             (&["frobnicate"], "'coracle --help' lists the commands"),
+            (&["events"], "look with 'coracle ps', or wait for a container with 'coracle wait'"),
         ] {
             assert_eq!(found(words), expected, "{words:?}");
         }

@@ -1,6 +1,7 @@
 //! What several commands share: the user's state and identity, talking to a session, doing a thing to each of several
 //! containers.
 
+use super::filter::Filter;
 use super::selection::Selection;
 use super::{Context, Error};
 use crate::container::session::{Client, Ending, Interaction};
@@ -12,6 +13,7 @@ use crate::state::Paths;
 use crate::userns::{Identity, Mode};
 use rustix::termios::Winsize;
 use std::io::IsTerminal;
+use std::time::SystemTime;
 
 /// Where the user's state is and what ids the user has.
 pub struct Engine {
@@ -24,8 +26,13 @@ pub struct Engine {
 impl Engine {
     /// For one command.
     pub fn open(context: &Context) -> anyhow::Result<Self> {
+        Self::open_keeping(context, &[])
+    }
+
+    /// For a command that hands descriptors on: these stay open.
+    pub fn open_keeping(context: &Context, descriptors: &[i32]) -> anyhow::Result<Self> {
         // Without /proc nothing else works either, and says so better.
-        let _ = process::close_inherited();
+        let _ = process::close_inherited(descriptors);
         Ok(Self { paths: context.paths()?, identity: Identity::discover()? })
     }
 
@@ -56,16 +63,44 @@ impl Engine {
         store::find(&self.paths, name.strip_prefix('/').unwrap_or(name))
     }
 
-    /// What the containers that are meant are called: as typed, or by their ids, the newest first, where all are.
-    pub fn names(&self, selection: &Selection) -> Result<Vec<String>, container::Error> {
-        if !selection.all {
+    /// What the containers that are meant are called: as typed, or by their ids, the newest first.
+    pub fn names(&self, selection: &Selection) -> anyhow::Result<Vec<String>> {
+        if selection.latest {
+            return Ok(vec![self.latest()?.record.id.to_string()]);
+        }
+        if !selection.all && selection.filters.is_empty() {
             return Ok(selection.names.clone());
         }
-        let id = |entry| match entry {
-            Entry::Whole(container) => container.record.id.to_string(),
-            Entry::Broken(id, _) => id.to_string(),
+        let (mut whole, mut broken) = (Vec::new(), Vec::new());
+        for entry in store::list(&self.paths)? {
+            match entry {
+                Entry::Whole(container) => whole.push(*container),
+                Entry::Broken(id, _) => broken.push(id.to_string()),
+            }
+        }
+        let filter = Filter::new(self, &selection.filters, &whole, SystemTime::now())?;
+        let chosen = whole.iter().filter(|c| filter.accepts(c)).map(|c| c.record.id.to_string());
+        // What cannot be read passes no filter.
+        Ok(chosen.chain(broken.into_iter().filter(|_| selection.filters.is_empty())).collect())
+    }
+
+    /// The container that was made last.
+    pub fn latest(&self) -> anyhow::Result<Container> {
+        let whole = |entry| match entry {
+            Entry::Whole(container) => Some(*container),
+            Entry::Broken(..) => None,
         };
-        Ok(store::list(&self.paths)?.into_iter().map(id).collect())
+        let found = store::list(&self.paths)?.into_iter().find_map(whole);
+        Ok(found.ok_or_else(|| Error::usage("there is no container", "'coracle create' makes one"))?)
+    }
+
+    /// The container meant where there can be only one: by its name, or `--latest`.
+    pub fn one(&self, selection: &Selection) -> anyhow::Result<Container> {
+        match &selection.names[..] {
+            [] if selection.latest => self.latest(),
+            [name] => Ok(self.find(name)?),
+            _ => Err(Error::usage("more than one container named", "name one").into()),
+        }
     }
 
     /// Does something to each of the containers meant, and prints what it is called if that says so. One that fails
@@ -81,7 +116,7 @@ impl Engine {
                 Ok(true) => output::print(&format!("{name}\n"))?,
                 Ok(false) => {}
                 // Of all, one may have gone meanwhile.
-                Err(error) if (selection.ignore_missing || selection.all) && is_missing(&error) => {}
+                Err(error) if selection.may_miss() && is_missing(&error) => {}
                 Err(error) => errors.push(error),
             }
         }

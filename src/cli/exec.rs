@@ -3,10 +3,12 @@
 use super::args::{self, Given, list, option, switch};
 use super::engine::{self, Engine};
 use super::parse::{self, Host};
+use super::selection::{Selection, cidfile, latest};
 use super::{Action, Context, Entry, Error, create_flags};
 use crate::container::exec;
 use crate::container::request::ExecRequest;
 use crate::container::session::Interaction;
+use crate::kernel::process;
 use clap::{ArgMatches, Command};
 
 /// `coracle exec`.
@@ -15,18 +17,14 @@ pub const ENTRY: Entry = Entry {
     aliases: &[],
     about: "Run a command in a running container",
     usage: "[OPTIONS] CONTAINER COMMAND [ARG...]",
-    action: Action::Leaf {
-        define,
-        unsupported: &["latest,l", "preserve-fd", "preserve-fds", "cidfile"],
-        run,
-    },
+    action: Action::Leaf { define, unsupported: &[], run },
 };
 
 /// What `exec` is asked for.
 #[derive(Clone, Debug)]
 pub struct ExecOptions {
-    /// The container, as typed.
-    pub container: String,
+    /// The container.
+    pub container: Selection,
     /// The process.
     pub request: ExecRequest,
     /// `-d`: don't wait for it.
@@ -45,15 +43,20 @@ fn define(command: Command) -> Command {
             option("workdir", "DIR").short('w').help("Working directory in the container"),
             switch("privileged").help("Give all the capabilities that the user namespace has"),
             option("detach-keys", "KEYS").help("Keys that detach from the command (default ctrl-p,ctrl-q)"),
+            option("preserve-fds", "COUNT").help("Hand on so many open descriptors, from number 3 on"),
+            list("preserve-fd", "N[,N...]").help("Hand on these open descriptors"),
+            latest(),
+            cidfile(),
         ])
         .arg(args::command_line("CONTAINER"))
 }
 
 /// What the flags ask for.
 pub fn options(args: &ArgMatches) -> Result<ExecOptions, Error> {
-    let mut words = args.operands().into_iter();
-    let container = words.next().unwrap_or_default();
-    let command: Vec<String> = words.collect();
+    let mut command = args.operands();
+    let is_named = !args.on("latest") && args.texts("cidfile").is_empty();
+    let names = if is_named { vec![command.remove(0)] } else { Vec::new() };
+    let container = Selection::named(args, "container", names)?;
     if command.is_empty() {
         return Err(Error::usage("no command to run", format!("usage: coracle exec {}", ENTRY.usage)));
     }
@@ -66,15 +69,40 @@ pub fn options(args: &ArgMatches) -> Result<ExecOptions, Error> {
         tty: args.on("tty"),
         interactive: args.on("interactive"),
         detach_keys: create_flags::detach_keys(args)?,
+        preserve_fds: preserve_fds(args)?,
     };
     Ok(ExecOptions { container, request, detach: args.on("detach") })
 }
 
+/// The descriptors to hand on; each has to be open.
+fn preserve_fds(args: &ArgMatches) -> Result<Vec<i32>, Error> {
+    let count = args.parsed("preserve-fds", |text| match text.parse::<i32>() {
+        Ok(count) if (0..1 << 16).contains(&count) => Ok(count),
+        _ => Err(parse::Invalid::new("expected how many")),
+    })?;
+    let mut numbers: Vec<i32> = (3..3 + count.unwrap_or(0)).collect();
+    let lists = args.each("preserve-fd", |text| {
+        let number = |n: &str| n.trim().parse::<i32>().ok().filter(|n| *n > 2);
+        let numbers: Option<Vec<i32>> = text.split(',').map(number).collect();
+        numbers.ok_or_else(|| parse::Invalid::new("expected numbers from 3 on, separated by commas"))
+    })?;
+    numbers.extend(lists.concat());
+    numbers.sort_unstable();
+    numbers.dedup();
+    match numbers.iter().find(|number| !process::is_inherited(**number)) {
+        None => Ok(numbers),
+        Some(closed) => Err(Error::usage(
+            format!("file descriptor {closed} is not open"),
+            format!("open it in the shell, as in: coracle exec … {closed}<FILE"),
+        )),
+    }
+}
+
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let options = options(args)?;
-    let engine = Engine::open(context)?;
-    let container = engine.find(&options.container)?;
     let request = &options.request;
+    let engine = Engine::open_keeping(context, &request.preserve_fds)?;
+    let container = engine.one(&options.container)?;
     let window = engine::window().filter(|_| request.tty);
     let mut client = exec::exec(&engine.paths, &engine.identity, &container, request, window)?;
     if options.detach {
@@ -99,7 +127,7 @@ mod tests {
     fn the_command_is_all_that_follows_the_container() {
         let args = parse_for_test(&ENTRY, &["-it", "-e", "A=1", "web", "ls", "-d", "--", "-u"]).unwrap();
         let options = options(&args).unwrap();
-        assert_eq!(options.container, "web");
+        assert_eq!(options.container.names, ["web"]);
         assert_eq!(options.request.command, ["ls", "-d", "--", "-u"]);
         assert!(options.request.tty && options.request.interactive && !options.detach);
         assert_eq!(options.request.env, [("A".to_owned(), "1".to_owned())]);

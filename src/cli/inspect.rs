@@ -2,6 +2,7 @@
 
 use super::args::{Given, operands, option, switch};
 use super::engine::Engine;
+use super::selection::latest;
 use super::stores::{self, Stores};
 use super::{Action, Context, Entry, Error, parse};
 use super::{container_view, image_view, volume};
@@ -10,7 +11,7 @@ use crate::container::store::Container;
 use crate::output::{self, template::Template};
 use crate::volume::{self as volumes, Volumes};
 use crate::{image, state};
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 use serde_json::Value;
 
 /// `coracle inspect`.
@@ -19,14 +20,14 @@ pub const ENTRY: Entry = Entry {
     aliases: &[],
     about: "Show all there is to know about containers, images or volumes",
     usage: "[OPTIONS] NAME [NAME...]",
-    action: Action::Leaf { define, unsupported: &["latest,l"], run },
+    action: Action::Leaf { define, unsupported: &[], run },
 };
 
 /// `coracle container inspect`.
 pub const CONTAINER: Entry = Entry {
     about: "Show all there is to know about containers",
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
-    action: Action::Leaf { define: define_container, unsupported: &["latest,l"], run: run_container },
+    action: Action::Leaf { define: define_container, unsupported: &[], run: run_container },
     ..ENTRY
 };
 
@@ -66,21 +67,29 @@ pub struct InspectOptions {
     pub kind: Kind,
     /// The names, as typed.
     pub names: Vec<String>,
+    /// `-l`: the container that was made last.
+    pub latest: bool,
     /// `-f`: a template, or `json`.
     pub format: Option<String>,
     /// `-s`: with a container's sizes.
     pub size: bool,
 }
 
+fn format() -> Arg {
+    option("format", "FORMAT").short('f').help("Show each by a template, or as 'json'")
+}
+
 fn define_kind(command: Command) -> Command {
-    command.args([
-        option("format", "FORMAT").short('f').help("Show each by a template, or as 'json'"),
-        operands("NAME", 1..),
-    ])
+    command.args([format(), operands("NAME", 1..)])
 }
 
 fn define_container(command: Command) -> Command {
-    define_kind(command).arg(switch("size").short('s').help("Show the sizes of containers too"))
+    command.args([
+        format(),
+        switch("size").short('s').help("Show the sizes of containers too"),
+        latest(),
+        operands("NAME", 0..),
+    ])
 }
 
 fn define(command: Command) -> Command {
@@ -93,6 +102,7 @@ fn options(args: &ArgMatches, kind: Kind) -> InspectOptions {
     InspectOptions {
         kind,
         names: args.operands(),
+        latest: args.on("latest"),
         format: args.text("format").map(str::to_owned),
         size: args.on("size"),
     }
@@ -133,8 +143,18 @@ fn show(context: &Context, options: &InspectOptions) -> anyhow::Result<u8> {
         None | Some("json" | "") => None,
         Some(text) => Some(Template::parse(text)?),
     };
+    let names = match (options.latest, options.names.is_empty()) {
+        (true, true) => vec![engine.latest()?.record.id.to_string()],
+        (false, false) => options.names.clone(),
+        (true, false) => {
+            return Err(Error::usage("--latest and names exclude each other", "leave out one of them").into());
+        }
+        (false, true) => {
+            return Err(Error::usage("nothing named", "name one or more, or use --latest").into());
+        }
+    };
     let (mut found, mut worst) = (Vec::new(), 0);
-    for name in &options.names {
+    for name in &names {
         match look_up(&engine, options, name) {
             Ok(value) => found.push(value),
             Err(error) => worst = super::report(&error),

@@ -2,7 +2,7 @@
 
 use super::args::{Given, operands, option};
 use super::engine::{self, Engine};
-use super::selection::{Selection, all};
+use super::selection::{Selection, all, cidfile, latest};
 use super::{Action, Context, Entry, Error, parse};
 use crate::container::lifecycle;
 use clap::{ArgMatches, Command};
@@ -14,7 +14,7 @@ pub const ENTRY: Entry = Entry {
     aliases: &[],
     about: "Send a signal to running containers",
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
-    action: Action::Leaf { define, unsupported: &["cidfile", "latest,l"], run },
+    action: Action::Leaf { define, unsupported: &[], run },
 };
 
 /// What `kill` is asked for.
@@ -30,6 +30,8 @@ fn define(command: Command) -> Command {
     command.args([
         option("signal", "SIGNAL").short('s').help("The signal (default KILL)"),
         all().help("Signal all running containers"),
+        latest(),
+        cidfile(),
         operands("CONTAINER", 0..),
     ])
 }
@@ -44,7 +46,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let options = options(args)?;
     let engine = Engine::open(context)?;
     let errors = engine.each(&options.containers, |container| {
-        if options.containers.all && !container.status.is_running() {
+        if options.containers.is_sweeping() && !container.status.is_running() {
             return Ok(false);
         }
         lifecycle::kill(&engine.paths, container, options.signal)?;

@@ -31,9 +31,15 @@ pub mod selection;
 pub mod attach;
 pub mod completion;
 pub mod container;
+pub mod container_prune;
+pub mod cp;
 pub mod create;
+pub mod diff;
 pub mod doctor;
 pub mod exec;
+pub mod exists;
+pub mod export;
+pub mod filter;
 pub mod image;
 pub mod images;
 pub mod info;
@@ -42,8 +48,10 @@ pub mod kill;
 pub mod load;
 pub mod logs;
 pub mod pause;
+pub mod port;
 pub mod ps;
 pub mod pull;
+pub mod rename;
 pub mod restart;
 pub mod rm;
 pub mod rmi;
@@ -52,6 +60,7 @@ pub mod start;
 pub mod stats;
 pub mod stop;
 pub mod tag;
+pub mod top;
 pub mod unshare;
 pub mod untag;
 pub mod update;
@@ -172,13 +181,19 @@ pub static COMMANDS: &[Entry] = &[
     pause::ENTRY,
     pause::UNPAUSE,
     rm::ENTRY,
+    rename::ENTRY,
     exec::ENTRY,
     attach::ENTRY,
     ps::ENTRY,
+    cp::ENTRY,
+    diff::ENTRY,
+    export::ENTRY,
     logs::ENTRY,
     wait::ENTRY,
     stats::ENTRY,
     update::ENTRY,
+    port::ENTRY,
+    top::ENTRY,
     inspect::ENTRY,
     pull::ENTRY,
     images::ENTRY,

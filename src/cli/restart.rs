@@ -2,7 +2,7 @@
 
 use super::args::{Given, operands, option, switch};
 use super::engine::{self, Engine};
-use super::selection::{Selection, all};
+use super::selection::{Selection, all, cidfile, filters, latest};
 use super::{Action, Context, Entry, Error, parse};
 use crate::container::lifecycle;
 use clap::{ArgMatches, Command};
@@ -13,11 +13,7 @@ pub const ENTRY: Entry = Entry {
     aliases: &[],
     about: "Stop containers and start them again",
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
-    action: Action::Leaf {
-        define,
-        unsupported: &["cidfile", "filter,f", "latest,l", "running", "signal,s"],
-        run,
-    },
+    action: Action::Leaf { define, unsupported: &[], run },
 };
 
 /// What `restart` is asked for.
@@ -27,6 +23,10 @@ pub struct RestartOptions {
     pub containers: Selection,
     /// `-t`: seconds before the kill, `u32::MAX` for ever; the container's own if not given.
     pub timeout: Option<u32>,
+    /// `-s`: the signal that asks, by its number; the container's own if not given.
+    pub signal: Option<i32>,
+    /// `--running`: all that run.
+    pub running: bool,
 }
 
 fn define(command: Command) -> Command {
@@ -35,7 +35,12 @@ fn define(command: Command) -> Command {
             .short('t')
             .alias("timeout")
             .help("Seconds to wait before the container is killed (default 10), -1 for ever"),
+        option("signal", "SIGNAL").short('s').help("Ask with this signal (default the container's own)"),
         all().help("Restart all containers"),
+        switch("running").help("Restart all running containers"),
+        latest(),
+        cidfile(),
+        filters().short('f'),
         switch("ignore").short('i').help("A container that is not there is no error"),
         operands("CONTAINER", 0..),
     ])
@@ -43,9 +48,21 @@ fn define(command: Command) -> Command {
 
 /// What the flags ask for.
 pub fn options(args: &ArgMatches) -> Result<RestartOptions, Error> {
+    let running = args.on("running");
+    let containers = match running {
+        true if args.operands().is_empty() => {
+            Selection { all: true, ignore_missing: args.on("ignore"), ..Selection::default() }
+        }
+        true => {
+            return Err(Error::usage("--running and names exclude each other", "leave out one of them"));
+        }
+        false => Selection::of(args, "container")?,
+    };
     Ok(RestartOptions {
-        containers: Selection::of(args, "container")?,
+        containers,
         timeout: args.parsed("time", parse::stop_timeout)?,
+        signal: args.parsed("signal", parse::signal)?,
+        running,
     })
 }
 
@@ -54,7 +71,10 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let engine = Engine::open(context)?;
     engine.tidy();
     let errors = engine.each(&options.containers, |container| {
-        lifecycle::stop(&engine.paths, container, options.timeout)?;
+        if options.running && !container.status.is_running() {
+            return Ok(false);
+        }
+        lifecycle::stop(&engine.paths, container, options.timeout, options.signal)?;
         let window = engine::window().filter(|_| container.record.spec.process.terminal);
         let mut client = lifecycle::start(&engine.paths, &engine.identity, container, window)?;
         engine::started(&mut client)?;

@@ -2,7 +2,7 @@
 
 use super::args::{Given, operands, option, switch};
 use super::engine::Engine;
-use super::selection::{Selection, all, ignore};
+use super::selection::{Selection, all, cidfile, filters, ignore, latest};
 use super::{Action, Context, Entry, Error, parse};
 use crate::container::{self, lifecycle, store};
 use crate::output;
@@ -14,7 +14,7 @@ pub const ENTRY: Entry = Entry {
     aliases: &["remove"],
     about: "Remove containers",
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
-    action: Action::Leaf { define, unsupported: &["cidfile", "depend", "filter", "latest", "link,l"], run },
+    action: Action::Leaf { define, unsupported: &["depend", "link"], run },
 };
 
 /// What `rm` is asked for.
@@ -35,6 +35,9 @@ fn define(command: Command) -> Command {
         switch("force").short('f').help("Stop and remove running containers too"),
         switch("volumes").short('v').help("Remove the containers' anonymous volumes too"),
         all().help("Remove all containers"),
+        latest(),
+        cidfile(),
+        filters(),
         ignore(),
         option("time", "SECONDS")
             .short('t')
@@ -69,7 +72,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     for name in engine.names(&selection)? {
         match remove(&engine, &name, &options) {
             Ok(()) => output::print(&format!("{name}\n"))?,
-            Err(error) if (selection.ignore_missing || selection.all) && lifecycle::is_missing(&error) => {}
+            Err(error) if selection.may_miss() && lifecycle::is_missing(&error) => {}
             Err(error) => {
                 // podman's codes.
                 let code = match error {

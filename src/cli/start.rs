@@ -2,11 +2,11 @@
 
 use super::args::{Given, operands, option, switch};
 use super::engine::{self, Engine};
+use super::selection::{Selection, filters, latest};
 use super::{Action, Context, Entry, Error, create_flags};
 use crate::container::record::Status;
 use crate::container::session::Interaction;
 use crate::container::{self, lifecycle};
-use crate::output;
 use clap::{ArgMatches, Command};
 
 /// `coracle start`.
@@ -15,18 +15,14 @@ pub const ENTRY: Entry = Entry {
     aliases: &[],
     about: "Start stopped containers",
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
-    action: Action::Leaf {
-        define,
-        unsupported: &["all", "checkpoint", "checkpoint-dir", "filter,f", "latest,l"],
-        run,
-    },
+    action: Action::Leaf { define, unsupported: &["checkpoint", "checkpoint-dir"], run },
 };
 
 /// What `start` is asked for.
 #[derive(Clone, Debug)]
 pub struct StartOptions {
-    /// The containers, as typed.
-    pub names: Vec<String>,
+    /// The containers.
+    pub containers: Selection,
     /// `-a`: show its output, pass signals on, take its exit code.
     pub attach: bool,
     /// `-i`: pass standard input on too.
@@ -43,20 +39,23 @@ fn define(command: Command) -> Command {
         switch("interactive").short('i').help("Pass standard input on to the container"),
         switch("sig-proxy").help("Pass signals on to the container (default true)"),
         option("detach-keys", "KEYS").help("Keys that detach from the container (default ctrl-p,ctrl-q)"),
-        operands("CONTAINER", 1..),
+        switch("all").help("Start all containers that do not run"),
+        latest(),
+        filters().short('f'),
+        operands("CONTAINER", 0..),
     ])
 }
 
 /// What the flags ask for.
 pub fn options(args: &ArgMatches) -> Result<StartOptions, Error> {
     let options = StartOptions {
-        names: args.operands(),
+        containers: Selection::of(args, "container")?,
         attach: args.on("attach") || args.on("interactive"),
         interactive: args.on("interactive"),
         sig_proxy: args.maybe("sig-proxy").unwrap_or(true),
         detach_keys: create_flags::detach_keys_given(args)?,
     };
-    if options.attach && options.names.len() > 1 {
+    if options.attach && (options.containers.is_sweeping() || options.containers.names.len() > 1) {
         return Err(Error::usage(
             "only one container can be attached to",
             "name one, or leave out -a and -i",
@@ -70,7 +69,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let engine = Engine::open(context)?;
     engine.tidy();
     if options.attach {
-        let container = engine.find(&options.names.concat())?;
+        let container = engine.one(&options.containers)?;
         let record = container.record.clone();
         let window = engine::window().filter(|_| record.spec.process.terminal);
         let client = lifecycle::start(&engine.paths, &engine.identity, &container, window)?;
@@ -82,29 +81,22 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         };
         return engine::interact(client, &how);
     }
-    let mut worst = 0;
-    for name in &options.names {
-        let started = (|| {
-            let container = engine.find(name)?;
-            if let Status::Paused { .. } = container.status {
-                return Err(container::Error::State {
-                    name: container.record.name,
-                    state: "paused",
-                    fix: "resume it with 'coracle unpause'",
-                }
-                .into());
+    let errors = engine.each(&options.containers, |container| {
+        if let (Status::Paused { .. }, false) = (&container.status, options.containers.is_sweeping()) {
+            return Err(container::Error::State {
+                name: container.record.name.clone(),
+                state: "paused",
+                fix: "resume it with 'coracle unpause'",
             }
-            if !container.status.is_running() {
-                let window = engine::window().filter(|_| container.record.spec.process.terminal);
-                let mut client = lifecycle::start(&engine.paths, &engine.identity, &container, window)?;
-                engine::started(&mut client)?;
-            }
-            anyhow::Ok(())
-        })();
-        match started {
-            Ok(()) => output::print(&format!("{name}\n"))?,
-            Err(error) => worst = super::report(&error),
+            .into());
         }
-    }
-    Ok(worst)
+        if container.status.is_running() {
+            return Ok(!options.containers.is_sweeping());
+        }
+        let window = engine::window().filter(|_| container.record.spec.process.terminal);
+        let mut client = lifecycle::start(&engine.paths, &engine.identity, container, window)?;
+        engine::started(&mut client)?;
+        Ok(true)
+    })?;
+    Ok(engine::report_all(&errors))
 }

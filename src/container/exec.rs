@@ -74,8 +74,16 @@ pub fn exec(
             }
             process::exit_now(0)
         }
-        Side::Parent(_) => Ok(Client::new(ours)),
+        Side::Parent(_) => {
+            close(&request.preserve_fds);
+            Ok(Client::new(ours))
+        }
     }
+}
+
+/// Closes descriptors that were handed in for the command.
+fn close(numbers: &[i32]) {
+    numbers.iter().for_each(|number| drop(process::inherited_fd(*number)));
 }
 
 fn session(
@@ -99,7 +107,10 @@ fn session(
         stdio,
         window,
         single_id: matches!(identity.mode, Mode::Single { .. }),
+        preserve_fds: &request.preserve_fds,
     })?;
+    // Whoever waits for the end of what was handed in waits for the command alone.
+    close(&request.preserve_fds);
     await_running(&channel, &child, process, &mut streams)?;
     drop((channel, init));
     let mut no_log = |_: bool, _: &[u8]| {};

@@ -22,10 +22,15 @@ pub fn lock(container: &Container) -> Result<Lock, Error> {
         state: "running",
         fix: "stop it first ('coracle stop'), or use --force where the command has it",
     };
+    let until = Instant::now() + STARTING;
     loop {
         state::create_dir_private(&container.places.run)?;
         match Lock::try_exclusive(&container.places.lock()) {
             Ok(Some(lock)) => return Ok(lock),
+            // Somebody starts it, or is copying into it: that will be over, the one way or the other.
+            Ok(None) if !container.places.run.join("live.json").exists() && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
             Ok(None) => return Err(running()),
             Err(e) if e.io_kind() == Some(ErrorKind::NotFound) => {}
             Err(e) => return Err(e.into()),
@@ -84,7 +89,7 @@ pub fn init_of(paths: &Paths, container: &Container) -> Result<OwnedFd, Error> {
 const STARTING: Duration = Duration::from_secs(5);
 
 /// The container once it is not in the middle of being started any more.
-fn settled(paths: &Paths, container: &Container) -> Result<Container, Error> {
+pub(super) fn settled(paths: &Paths, container: &Container) -> Result<Container, Error> {
     let until = Instant::now() + STARTING;
     let mut container = container.clone();
     while container.status == Status::Starting && Instant::now() < until {
@@ -110,9 +115,14 @@ pub fn kill(paths: &Paths, container: &Container, signal: i32) -> Result<(), Err
     Ok(())
 }
 
-/// Asks a container to stop and kills it if it does not within `timeout` seconds (its own if none). Returns when
-/// everything is recorded. One that is not running is stopped already.
-pub fn stop(paths: &Paths, container: &Container, timeout: Option<u32>) -> Result<(), Error> {
+/// Asks a container to stop, by `signal` (its own if none), and kills it if it does not within `timeout` seconds (its
+/// own if none). Returns when everything is recorded. One that is not running is stopped already.
+pub fn stop(
+    paths: &Paths,
+    container: &Container,
+    timeout: Option<u32>,
+    signal: Option<i32>,
+) -> Result<(), Error> {
     let container = settled(paths, container)?;
     let Some(running) = open_running(&container) else {
         return match (&container.live, monitor_of(&container)) {
@@ -137,7 +147,7 @@ pub fn stop(paths: &Paths, container: &Container, timeout: Option<u32>) -> Resul
         }
     };
     if seconds > 0 {
-        send(record.stop_signal);
+        send(signal.unwrap_or(record.stop_signal));
         thaw(&container);
         if wait_for(&running.monitor, Some(Duration::from_secs(seconds.into())))? {
             return Ok(());
@@ -242,7 +252,7 @@ pub fn remove(
                 fix: "stop it first, or remove it with -f",
             });
         }
-        stop(paths, container, Some(timeout.unwrap_or(container.record.stop_timeout)))?;
+        stop(paths, container, timeout, None)?;
         if load(paths, &container.record.id)?.is_none() {
             return Ok(());
         }

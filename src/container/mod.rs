@@ -14,14 +14,17 @@
 pub mod create;
 pub mod etc_files;
 pub mod exec;
+pub mod files;
 pub mod id;
 mod known_user;
 pub mod lifecycle;
 pub mod logs;
 pub mod monitor;
 mod names;
+pub mod processes;
 pub mod record;
 pub mod recover;
+pub mod rename;
 pub mod request;
 pub mod resources;
 pub mod session;

@@ -9,8 +9,9 @@
 
 use super::etc_files::{self, HostFiles, Hosts};
 use super::record::{Exit, Live, MountKind, ProcessId, Record, Started};
+use super::rename::release_name_of;
 use super::session::{Client, Ended, Failure, Frame, Pump, Streams, Undelivered, make_streams};
-use super::store::{Places, now, release_name};
+use super::store::{Places, now};
 use super::{Error, logs, recover, resources};
 use crate::kernel::process::{self, Side};
 use crate::layers::{LayerStore, ShiftedLayers};
@@ -25,6 +26,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 
 /// Everything a start needs.
 pub struct Start<'a> {
@@ -234,27 +236,34 @@ fn enter_userns<T>(
 }
 
 /// The id maps of the container's namespace over the user's.
-fn maps(identity: &Identity, record: &Record) -> (userns::IdMap, userns::IdMap) {
+pub(super) fn maps(identity: &Identity, record: &Record) -> (userns::IdMap, userns::IdMap) {
     identity.container_maps(record.spec.keep_id)
 }
 
+/// The image's layers, top first, and data-only ones where they are shown under other owners.
+pub(super) fn lower_layers(
+    paths: &Paths,
+    identity: &Identity,
+    record: &Record,
+) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Error> {
+    let store = LayerStore::open(paths, super::create::ownership(identity));
+    if record.spec.keep_id.is_none() {
+        return Ok((record.layers.iter().rev().map(|layer| store.fs_dir(*layer)).collect(), Vec::new()));
+    }
+    let maps = maps(identity, record);
+    let ShiftedLayers { lower, data_only } = store.shifted(&record.layers, &maps.0, &maps.1)?;
+    Ok((lower, data_only))
+}
+
 /// The image's layers, top first, and a writable one that belongs to the container's root.
-fn prepare_layers(
+pub(super) fn prepare_layers(
     paths: &Paths,
     identity: &Identity,
     record: &Record,
     places: &Places,
 ) -> Result<Layers, Error> {
-    let ownership = super::create::ownership(identity);
-    let store = LayerStore::open(paths, ownership);
+    let (lower, data_only) = lower_layers(paths, identity, record)?;
     let maps = maps(identity, record);
-    let (lower, data_only) = match record.spec.keep_id {
-        None => (record.layers.iter().rev().map(|layer| store.fs_dir(*layer)).collect(), Vec::new()),
-        Some(_) => {
-            let ShiftedLayers { lower, data_only } = store.shifted(&record.layers, &maps.0, &maps.1)?;
-            (lower, data_only)
-        }
-    };
     let upper =
         Upper { upper: places.data.join("upper"), work: places.data.join("work"), volatile: record.rm };
     for folder in [&upper.upper, &upper.work] {
@@ -265,12 +274,12 @@ fn prepare_layers(
             _ => {}
         }
     }
-    super::create::dress_upper(lower.first().map(std::path::PathBuf::as_path), &upper.upper, &maps)?;
+    super::create::dress_upper(lower.first().map(PathBuf::as_path), &upper.upper, &maps)?;
     Ok(Layers { lower, data_only, upper: Some(upper) })
 }
 
 /// The mounts that the user asked for, with volumes as the folders that they are.
-fn resolve_mounts(paths: &Paths, record: &Record) -> Vec<Mount> {
+pub(super) fn resolve_mounts(paths: &Paths, record: &Record) -> Vec<Mount> {
     let mount = |used: &super::record::MountUse| {
         let options = &used.options;
         let source = match &used.kind {
@@ -427,7 +436,7 @@ pub(super) fn remove(paths: &Paths, record: &Record, places: &Places) -> Result<
             }
         }
     }
-    release_name(paths, &record.name, &record.id)?;
+    release_name_of(paths, record)?;
     // Out of sight first: what a power cut leaves in the trash is nobody's.
     if record.rm {
         state::remove_tree(&places.data)?;

@@ -19,7 +19,7 @@ pub struct Record {
     pub format: u32,
     /// Its id.
     pub id: ContainerId,
-    /// Its name, which also is a link in `names/`.
+    /// Its name. On disk, the one that it was given; once read, the one that it has now ([`super::rename`]).
     pub name: String,
     /// When it was created, nanoseconds since 1970.
     pub created: u64,

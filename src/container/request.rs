@@ -263,4 +263,6 @@ pub struct ExecRequest {
     pub interactive: bool,
     /// `--detach-keys`, as the terminal sends them; empty: no way out.
     pub detach_keys: Vec<u8>,
+    /// `--preserve-fds`, `--preserve-fd`: descriptors of ours that the command gets under the same numbers.
+    pub preserve_fds: Vec<i32>,
 }

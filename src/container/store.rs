@@ -3,6 +3,7 @@
 use super::Error;
 use super::id::ContainerId;
 use super::record::{Exit, FORMAT, Live, ProcessId, Record, Started, Status};
+use super::rename::Names;
 use crate::state::{self, Durability, Lock, Paths, read_json};
 use crate::userns::start_time;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -84,6 +85,15 @@ impl ProcessId {
 
 /// Reads one container. `Ok(None)` if there is none with this id.
 pub fn load(paths: &Paths, id: &ContainerId) -> Result<Option<Container>, Error> {
+    load_named(paths, id, |given| Names::new(paths).of(given, id))
+}
+
+/// [`load`], with the name that the container has now, which is told from the one that it was given.
+fn load_named(
+    paths: &Paths,
+    id: &ContainerId,
+    name: impl FnOnce(&str) -> String,
+) -> Result<Option<Container>, Error> {
     let places = Places::of(paths, id);
     let record: Option<Record> = match read_json(&places.record(false))? {
         Some(record) => Some(record),
@@ -96,6 +106,7 @@ pub fn load(paths: &Paths, id: &ContainerId) -> Result<Option<Container>, Error>
     if let Some(limits) = super::resources::updated_limits(&record, &places)? {
         record.limits = limits;
     }
+    record.name = name(&record.name);
     let (status, live, exit) = status(&places)?;
     Ok(Some(Container { record, places, status, live, exit }))
 }
@@ -135,8 +146,9 @@ fn running(live: &Live) -> Status {
 /// Every container, newest first. One bad record is one broken entry.
 pub fn list(paths: &Paths) -> Result<Vec<Entry>, Error> {
     let mut entries = Vec::new();
+    let names = Names::new(paths);
     for id in ids(paths)? {
-        match load(paths, &id) {
+        match load_named(paths, &id, |given| names.of(given, &id)) {
             Ok(Some(container)) => entries.push(Entry::Whole(Box::new(container))),
             // Being made or removed at this moment, or left over: nothing to show.
             Ok(None) => {}
@@ -168,7 +180,13 @@ pub fn ids(paths: &Paths) -> Result<Vec<ContainerId>, Error> {
 
 /// The container that the user means: by name, by id, or by the start of its id.
 pub fn find(paths: &Paths, what: &str) -> Result<Container, Error> {
-    load(paths, &find_id(paths, what)?)?.ok_or_else(|| Error::NotFound(what.to_owned()))
+    let id = find_id(paths, what)?;
+    // What was found by its name has it.
+    let found = match id.as_str().starts_with(what) {
+        false => load_named(paths, &id, |_| what.to_owned()),
+        true => load(paths, &id),
+    };
+    found?.ok_or_else(|| Error::NotFound(what.to_owned()))
 }
 
 /// The id of the container that the user means, whether its record can be read or not.
@@ -212,16 +230,23 @@ pub fn take_name(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), Erro
         // Taken. If its owner is gone without a trace (a --rm container when the machine went down), it is free.
         state::create_dir_private(&paths.locks())?;
         let _lock = Lock::exclusive(&paths.locks().join("names"))?;
-        let owner = fs::read_link(&link).ok().and_then(|id| ContainerId::parse(id.to_str()?));
-        let Some(owner) = owner else { continue };
-        let places = Places::of(paths, &owner);
-        let alive = Lock::is_held(&places.lock())? || places.data.exists() || places.record(true).exists();
-        if alive {
-            return Err(Error::NameTaken { name: name.to_owned(), by: owner });
+        if let Some(by) = owner_of(paths, name)? {
+            return Err(Error::NameTaken { name: name.to_owned(), by });
         }
-        release_name(paths, name, &owner)?;
     }
     Err(Error::NameTaken { name: name.to_owned(), by: id.clone() })
+}
+
+/// Whose a name is. One whose container is gone is freed. The caller holds the lock of the names.
+pub(super) fn owner_of(paths: &Paths, name: &str) -> Result<Option<ContainerId>, Error> {
+    let link = fs::read_link(paths.names().join(name));
+    let Some(owner) = link.ok().and_then(|id| ContainerId::parse(id.to_str()?)) else { return Ok(None) };
+    let places = Places::of(paths, &owner);
+    let alive = Lock::is_held(&places.lock())? || places.data.exists() || places.record(true).exists();
+    if alive {
+        return Ok(Some(owner));
+    }
+    release_name(paths, name, &owner).map(|()| None)
 }
 
 /// Gives a name back, if it is this container's.

@@ -165,14 +165,34 @@ pub fn inherited_fd(number: std::os::fd::RawFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Closes what the caller of this program left open beyond the standard streams: a monitor would keep it open (a lock, the
-/// end of a pipe that somebody waits on) for as long as its container lives. Everything that this process
-/// opens itself is close-on-exec, so what is not was inherited.
-pub fn close_inherited() -> io::Result<()> {
+/// Closes what the caller of this program left open beyond the standard streams, but for the numbers in `keep`: a monitor
+/// would keep it open (a lock, the end of a pipe that somebody waits on) for as long as its container lives. Everything
+/// that this process opens itself is close-on-exec, so what is not was inherited.
+pub fn close_inherited(keep: &[i32]) -> io::Result<()> {
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let name = entry?.file_name();
-        if let Some(Ok(fd)) = name.to_str().and_then(|n| n.parse().ok()).map(inherited_fd) {
+        let number = name.to_str().and_then(|n| n.parse().ok());
+        if let Some(Ok(fd)) = number.filter(|n| !keep.contains(n)).map(inherited_fd) {
             drop(fd);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a descriptor is open and was left open for this program, as [`inherited_fd`] would take it.
+pub fn is_inherited(number: i32) -> bool {
+    // SAFETY: F_GETFD on a number; nothing is borrowed or changed.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    number >= 3 && flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
+/// Leaves descriptors open over the next exec again that [`close_on_exec_from`] has marked.
+pub fn keep_over_exec(numbers: &[i32]) -> io::Result<()> {
+    for number in numbers {
+        // SAFETY: F_SETFD on a number; nothing is borrowed, and who owns it is not surprised by a descriptor that
+        // stays open.
+        if unsafe { libc::fcntl(*number, libc::F_SETFD, 0) } < 0 {
+            return Err(io::Error::last_os_error());
         }
     }
     Ok(())

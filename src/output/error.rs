@@ -19,6 +19,7 @@ pub fn known<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a dyn Diagnose> {
     first_of!(
         error,
         crate::container::Error,
+        crate::container::files::Error,
         crate::image::Error,
         crate::registry::Error,
         crate::layers::Error,

@@ -68,6 +68,11 @@ impl CapSet {
     );
 
     /// One bit for each capability, numbered as in linux/capability.h.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// As a mask (capabilities(7)).
     pub fn bits(self) -> u64 {
         self.0
     }

@@ -127,6 +127,7 @@ fn init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> Error {
             window: hooks.window,
             single_id: hooks.single_id,
             init_binary: binary,
+            preserve_fds: &[],
             channel,
         }),
         Err(e) => e,

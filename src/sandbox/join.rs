@@ -33,6 +33,8 @@ pub struct JoinRequest<'a> {
     pub window: Option<Winsize>,
     /// Whether the container's namespace forbids setgroups(2).
     pub single_id: bool,
+    /// Descriptors of the caller that the process gets under the same numbers.
+    pub preserve_fds: &'a [i32],
 }
 
 /// How long a receive from the channel of a joining process waits.
@@ -115,6 +117,7 @@ fn start(request: &JoinRequest<'_>, channel: &Channel) -> Error {
             window: request.window,
             single_id: request.single_id,
             init_binary: None,
+            preserve_fds: request.preserve_fds,
             channel,
         }),
         Err(e) => e,

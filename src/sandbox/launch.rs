@@ -43,6 +43,8 @@ pub(super) struct Entry<'a> {
     pub(super) single_id: bool,
     /// Our binary, read-only, if it is to be process 1.
     pub(super) init_binary: Option<OwnedFd>,
+    /// Descriptors that the command inherits besides the standard streams.
+    pub(super) preserve_fds: &'a [i32],
     pub(super) channel: &'a Channel,
 }
 
@@ -66,6 +68,7 @@ fn try_launch(entry: &Entry<'_>) -> Result<Infallible, Error> {
     let stub = stub::prepare(entry.channel.number()).map_err(Error::step("prepare the exec"))?;
     let (env, path_variable) = environment(process, &user);
     process::close_on_exec_from(3).map_err(Error::step("close descriptors"))?;
+    process::keep_over_exec(entry.preserve_fds).map_err(Error::step("keep the descriptors asked for"))?;
     // The channel lives through the next exec only: the stub, or the init, makes it close-on-exec again.
     rustix::io::fcntl_setfd(entry.channel, rustix::io::FdFlags::empty())
         .map_err(Error::step("keep the channel open"))?;

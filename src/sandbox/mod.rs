@@ -40,6 +40,7 @@ pub use error::Error;
 pub use init::{Hooks, Stdio, spawn};
 pub use join::{JoinRequest, join};
 pub use launch::{INIT_NAME, init_main};
+pub use mounts::assemble;
 pub use plan::{Step, plan};
 pub use signals::signal_number;
 pub use spec::{Mount, MountAttributes, Network, Process, Propagation, Rlimit, SeccompProfile, Source, Spec};

@@ -280,6 +280,28 @@ impl Furnisher {
     }
 }
 
+/// The root of a container that does not run, for somebody who looks into it: the union on `place`, a folder that is covered
+/// in the caller's own mount namespace, with what is mounted in it. Where nothing may be made, what is mounted on a
+/// target that is not there is left out.
+pub fn assemble(
+    union: OwnedFd,
+    place: &Path,
+    mounts: &[Mount],
+    is_writable: bool,
+    is_read_only_root: bool,
+) -> Result<Root> {
+    let mut furnisher = Furnisher::new(union, place)?;
+    for mount in mounts {
+        if is_writable || furnisher.root.open_path(&mount.destination).is_ok() {
+            furnisher.mount(mount)?;
+        }
+    }
+    if is_read_only_root {
+        furnisher.step(&Step::ReadOnlyRoot)?;
+    }
+    Ok(furnisher.root)
+}
+
 /// Makes a terminal from the container's own devpts. What is opened is checked to be that, since in a running
 /// container its root may have put something else there (CVE-2025-52565); the slave comes from the master by
 /// ioctl, not by name.

@@ -8,6 +8,7 @@
 
 use crate::diagnose::{Diagnose, EXIT_NOT_EXECUTABLE};
 use crate::rooted_fs::Root;
+use std::collections::HashMap;
 use std::io;
 
 /// Larger passwd and group files are refused.
@@ -78,6 +79,24 @@ pub fn exec_user(root: &Root, spec: &str) -> Result<ExecUser, Error> {
         Ok(bytes.unwrap_or_default())
     };
     resolve(spec, &read("/etc/passwd")?, &read("/etc/group")?)
+}
+
+/// The names of the users and the groups in the file system of `root`; none where it does not tell.
+pub fn names(root: &Root) -> (HashMap<u32, String>, HashMap<u32, String>) {
+    let read = |path: &str| root.read_bounded(path, MAX_FILE).ok().flatten().unwrap_or_default();
+    (names_in(&read("/etc/passwd")), names_in(&read("/etc/group")))
+}
+
+/// The names in a passwd or a group file, by id; of several of one id the first.
+pub fn names_in(file: &[u8]) -> HashMap<u32, String> {
+    let mut names = HashMap::new();
+    for line in entries(file) {
+        let mut fields = line.split(|&b| b == b':');
+        if let (Some(name), Some(id)) = (fields.next(), fields.nth(1).and_then(parse_id)) {
+            names.entry(id).or_insert_with(|| String::from_utf8_lossy(name).into_owned());
+        }
+    }
+    names
 }
 
 /// [`exec_user`] with the contents of the two files.
