@@ -120,3 +120,23 @@ fn doctor_names_what_is_missing() {
     let text = format!("{}{}", output.stdout, output.stderr);
     assert!(text.contains("newuidmap") || text.contains("subuid"), "{output}");
 }
+
+#[test]
+fn owners_in_archives_are_remembered_and_exported_again() {
+    let engine = single!();
+    engine.ok(&["create", "-q", "--name", "c", "--network", "none", &tiny(), "true"]);
+    let (input, output) = (engine.scratch().join("in.tar"), engine.scratch().join("out.tar"));
+    let folder = engine.folder("tree");
+    engine.file("tree/file", "content");
+    crate::support::host(&format!("tar --owner=5 --group=6 -C {folder} -cf {} file", input.display()));
+    engine.run_with_input(&["cp", "-", "c:/home"], &std::fs::read(&input).unwrap()).ok();
+    engine.ok(&["cp", &folder, "c:/copied"]);
+    engine.ok(&["export", "-o", output.to_str().unwrap(), "c"]);
+    let list = crate::support::host(&format!("tar -tvf {} --numeric-owner", output.display()));
+    let owner = |name: &str| {
+        let line = list.lines().find(|line| line.ends_with(name)).unwrap_or_else(|| panic!("{name}: {list}"));
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!((owner(" home/file"), owner(" copied/file")), ("5/6".into(), "0/0".into()));
+    assert_eq!(engine.ok(&["diff", "c"]), "A /copied\nA /copied/file\nC /home\nA /home/file");
+}

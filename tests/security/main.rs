@@ -13,6 +13,7 @@ mod attack;
 mod binary;
 mod bombs;
 mod cell;
+mod copying;
 mod credentials;
 mod descriptors;
 mod files;
