@@ -205,9 +205,9 @@ mod tests {
         };
         assert_eq!(
             table(&["-o", "pid,user,args"]),
-            format!("{:20}{:20}COMMAND\n{:20}{:20}a\\u{{1b}}[2J\n", "PID", "USER", 7, "root")
+            format!("{:20}{:20}COMMAND\n{:20}{:20}a\\u{{1b}}[2J\n", "PID", "USER", "7", "root")
         );
-        assert_eq!(table(&["pid", "user"]), format!("{:12}USER\n{:12}root\n", "PID", 1));
+        assert_eq!(table(&["pid", "user"]), format!("{:12}USER\n{:12}root\n", "PID", "1"));
         assert_eq!(table(&["-o", "pid=", "h"]), "7\n");
     }
 }
