@@ -26,12 +26,15 @@ pub struct Filter {
 
 type Test = Box<dyn Fn(&Container) -> bool>;
 
+/// An image's id and layers.
+type Ancestor = (Digest, Vec<Digest>);
+
 /// What the values of filters are about.
 struct About<'a> {
     containers: &'a [Container],
     now: SystemTime,
     /// Id and layers of the image of a name.
-    image: &'a dyn Fn(&str) -> Option<(Digest, Vec<Digest>)>,
+    image: &'a dyn Fn(&str) -> Option<Ancestor>,
 }
 
 impl Filter {
@@ -145,7 +148,7 @@ fn has_label(container: &Container, wanted: &str) -> bool {
 }
 
 /// Whether a container was made from an image, or from one that was built on it: that one begins with its layers.
-fn descends(container: &Container, name: &str, image: Option<&(Digest, Vec<Digest>)>) -> bool {
+fn descends(container: &Container, name: &str, image: Option<&Ancestor>) -> bool {
     let record = &container.record;
     match image {
         Some((id, layers)) => {

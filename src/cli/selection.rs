@@ -68,7 +68,7 @@ impl Selection {
             _ => {
                 let what = match given[..] {
                     ["names", "--all"] if !all => "--filter and names exclude each other".to_owned(),
-                    [first, second, ..] if first == "names" => {
+                    ["names", second, ..] => {
                         format!("{second} and names exclude each other")
                     }
                     _ => "--all and --latest exclude each other".to_owned(),

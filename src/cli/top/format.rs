@@ -57,9 +57,9 @@ impl Format {
                 long if long.starts_with("--") => return Err(unknown(long)),
                 cluster => {
                     let is_unix = cluster.starts_with('-');
-                    let mut letters = cluster.trim_start_matches('-').char_indices();
+                    let letters = cluster.trim_start_matches('-').char_indices();
                     let start = usize::from(is_unix);
-                    while let Some((at, letter)) = letters.next() {
+                    for (at, letter) in letters {
                         match letter {
                             // Which processes: all of the container are shown.
                             'e' | 'A' | 'a' | 'd' if is_unix => base = base.or(Some(PLAIN)),

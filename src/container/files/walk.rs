@@ -34,6 +34,9 @@ const PSEUDO: [u64; 10] = [
     0xcafe_4a11,
 ];
 
+/// An extended attribute: its name and its value.
+type Xattr = (Vec<u8>, Vec<u8>);
+
 /// Takes entries. `content` is that of a regular file, and of anything else empty.
 pub trait Sink {
     /// Takes one; its path is relative, without a slash at its ends, and empty for the top.
@@ -256,7 +259,7 @@ fn names(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
     Ok(names)
 }
 
-fn read_xattrs(fd: &OwnedFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+fn read_xattrs(fd: &OwnedFd) -> Result<Vec<Xattr>, Errno> {
     let mut list = Vec::with_capacity(1024);
     loop {
         match rustix::fs::flistxattr(fd, spare_capacity(&mut list)) {
