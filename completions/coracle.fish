@@ -66,6 +66,8 @@ complete -c coracle -n "__fish_coracle_needs_command" -f -a "info" -d 'Show what
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "version" -d 'Show the version'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "doctor" -d 'Check whether containers can run here, and say what to do'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "completion" -d 'Print the completion script of a shell'
+complete -c coracle -n "__fish_coracle_using_subcommand run" -s a -l attach -d 'Connect only stdin, stdout or stderr' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l preserve-fds -d 'Pass N descriptors from 3 on to the container' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l name -d 'Name the container' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l entrypoint -d 'Replace the image\'s entrypoint: a JSON array or one word' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -s w -l workdir -d 'Working directory in the container' -r
@@ -83,17 +85,15 @@ complete -c coracle -n "__fish_coracle_using_subcommand run" -s e -l env -d 'Set
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l env-file -d 'Read variables from FILE' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l unsetenv -d 'Remove a variable of the image' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -s v -l volume -d 'Mount [SOURCE:]DIR[:OPTIONS], the source a path or a volume' -r
-complete -c coracle -n "__fish_coracle_using_subcommand run" -l mount -d 'Mount type=bind|volume|tmpfs,source=...,target=DIR[,readonly...]' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l mount -d 'Mount type=bind|volume|tmpfs|image|ramfs|devpts|glob,source=...,target=DIR[,readonly...]' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l tmpfs -d 'Mount a tmpfs at DIR[:size=SIZE,mode=MODE...]' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l shm-size -d 'Size of /dev/shm (default 64m)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l cap-drop -d 'Drop a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
-complete -c coracle -n "__fish_coracle_using_subcommand run" -l userns -d 'User namespace: host (default) or keep-id[:uid=UID,gid=GID]' -r
-complete -c coracle -n "__fish_coracle_using_subcommand run" -l ulimit -d 'Set a resource limit' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l network -d 'Network: none or host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l add-host -d 'Add a line to /etc/hosts' -r
-complete -c coracle -n "__fish_coracle_using_subcommand run" -l dns -d 'Use this name server' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l dns-search -d 'Search this domain; \'.\' for none' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l dns-option -d 'Set an option of resolv.conf' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -s m -l memory -d 'Limit memory, as in 512m or 2g' -r
@@ -120,10 +120,42 @@ complete -c coracle -n "__fish_coracle_using_subcommand run" -l cgroup-conf -d '
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l cgroup-parent -d 'Slice or cgroup to put its cgroup below' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l cgroups -d 'Cgroup of its own: enabled (default), disabled or split' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l cgroupns -d 'Cgroup namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l userns -d 'User namespace: host (default), keep-id[:uid=UID,gid=GID], auto[:size=N], nomap or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l uidmap -d 'Map COUNT user ids from ID on; FROM 0 is you, 1 your first subordinate id' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l gidmap -d 'Map COUNT group ids from ID on' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l pid -d 'Process namespace: private (default), host or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l ipc -d 'IPC namespace: shareable (default), private, none, host or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l uts -d 'Host name\'s namespace: private (default), host or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l sysctl -d 'Set a kernel setting of the container\'s own namespaces' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l env-merge -d 'Set a variable; ${OTHER} in VALUE is a variable of the image' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l group-add -d 'Add a group, or keep-groups for your own ones' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l ulimit -d 'Set a resource limit; \'host\' keeps those of this shell' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l umask -d 'Umask of the container (default 0022)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l oom-score-adj -d 'How readily the kernel kills it for memory, -1000 to 1000' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l personality -d 'Execution domain: LINUX or LINUX32' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l timeout -d 'Kill the container if it runs longer' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l systemd -d 'Prepare for systemd: true (default: if the command is an init), false or always' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l volumes-from -d 'Mount what another container mounts; options ro, rw, z' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l image-volume -d 'What the image\'s volumes are: anonymous (default), tmpfs or ignore' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l device -d 'Add a device of the host, or a folder of them' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l tz -d 'Time zone: \'local\' for this machine\'s, or a name such as Europe/Paris' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l hostuser -d 'Add a user of the host to /etc/passwd' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l passwd-entry -d 'What is added to /etc/passwd; $USERNAME, $UID, $GID, $NAME, $HOME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l group-entry -d 'What is added to /etc/group; $GROUPNAME, $GID, $USERLIST' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l pidfile -d 'Write the pid of the container\'s first process to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l domainname -d 'NIS domain name of the container' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l annotation -d 'Record an annotation' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l expose -d 'Record that the container listens on a port or a range' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l init-path -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l conmon-pidfile -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l pull -d 'When to ask the registry: missing (default), always, newer or never' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l platform -d 'Choose this platform of an image that has several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l os -d 'Choose the image for this operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l arch -d 'Choose the image for this architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l variant -d 'Choose the image for this variant of the architecture' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -s d -l detach -d 'Run in the background and print the container\'s id'
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l rmi -d 'Remove the image too when the container exits; implies --rm'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l sig-proxy -d 'Pass signals on to the container (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -s i -l interactive -d 'Keep standard input open'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -s t -l tty -d 'Allocate a terminal'
@@ -133,6 +165,14 @@ complete -c coracle -n "__fish_coracle_using_subcommand run" -l read-only -d 'Mo
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l read-only-tmpfs -d 'With --read-only: /run, /tmp and /var/tmp are writable (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l privileged -d 'Give all the capabilities that the user namespace has, and hide nothing'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l oom-kill-disable
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l unsetenv-all -d 'Remove all variables that are not asked for'
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l env-host -d 'Pass all variables of this shell on'
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l http-proxy -d 'Pass the proxy variables of this shell on (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l rootfs -d 'The first argument is a folder to run instead of an image; PATH:O keeps it as it is'
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l no-hosts -d 'Leave the image\'s /etc/hosts alone'
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l no-hostname -d 'Leave the image\'s /etc/hostname alone'
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l passwd -d 'Add the container\'s user to /etc/passwd and /etc/group (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l replace -d 'Remove a container of the same name first'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -s q -l quiet -d 'Show no progress while pulling'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l help -d 'Print this help'
@@ -153,17 +193,15 @@ complete -c coracle -n "__fish_coracle_using_subcommand create" -s e -l env -d '
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l env-file -d 'Read variables from FILE' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l unsetenv -d 'Remove a variable of the image' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -s v -l volume -d 'Mount [SOURCE:]DIR[:OPTIONS], the source a path or a volume' -r
-complete -c coracle -n "__fish_coracle_using_subcommand create" -l mount -d 'Mount type=bind|volume|tmpfs,source=...,target=DIR[,readonly...]' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l mount -d 'Mount type=bind|volume|tmpfs|image|ramfs|devpts|glob,source=...,target=DIR[,readonly...]' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l tmpfs -d 'Mount a tmpfs at DIR[:size=SIZE,mode=MODE...]' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l shm-size -d 'Size of /dev/shm (default 64m)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l cap-drop -d 'Drop a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
-complete -c coracle -n "__fish_coracle_using_subcommand create" -l userns -d 'User namespace: host (default) or keep-id[:uid=UID,gid=GID]' -r
-complete -c coracle -n "__fish_coracle_using_subcommand create" -l ulimit -d 'Set a resource limit' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l network -d 'Network: none or host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l add-host -d 'Add a line to /etc/hosts' -r
-complete -c coracle -n "__fish_coracle_using_subcommand create" -l dns -d 'Use this name server' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l dns-search -d 'Search this domain; \'.\' for none' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l dns-option -d 'Set an option of resolv.conf' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -s m -l memory -d 'Limit memory, as in 512m or 2g' -r
@@ -190,9 +228,40 @@ complete -c coracle -n "__fish_coracle_using_subcommand create" -l cgroup-conf -
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l cgroup-parent -d 'Slice or cgroup to put its cgroup below' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l cgroups -d 'Cgroup of its own: enabled (default), disabled or split' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l cgroupns -d 'Cgroup namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l userns -d 'User namespace: host (default), keep-id[:uid=UID,gid=GID], auto[:size=N], nomap or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l uidmap -d 'Map COUNT user ids from ID on; FROM 0 is you, 1 your first subordinate id' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l gidmap -d 'Map COUNT group ids from ID on' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l pid -d 'Process namespace: private (default), host or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l ipc -d 'IPC namespace: shareable (default), private, none, host or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l uts -d 'Host name\'s namespace: private (default), host or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l sysctl -d 'Set a kernel setting of the container\'s own namespaces' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l env-merge -d 'Set a variable; ${OTHER} in VALUE is a variable of the image' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l group-add -d 'Add a group, or keep-groups for your own ones' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l ulimit -d 'Set a resource limit; \'host\' keeps those of this shell' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l umask -d 'Umask of the container (default 0022)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l oom-score-adj -d 'How readily the kernel kills it for memory, -1000 to 1000' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l personality -d 'Execution domain: LINUX or LINUX32' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l timeout -d 'Kill the container if it runs longer' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l systemd -d 'Prepare for systemd: true (default: if the command is an init), false or always' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l volumes-from -d 'Mount what another container mounts; options ro, rw, z' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l image-volume -d 'What the image\'s volumes are: anonymous (default), tmpfs or ignore' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l device -d 'Add a device of the host, or a folder of them' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l tz -d 'Time zone: \'local\' for this machine\'s, or a name such as Europe/Paris' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l hostuser -d 'Add a user of the host to /etc/passwd' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l passwd-entry -d 'What is added to /etc/passwd; $USERNAME, $UID, $GID, $NAME, $HOME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l group-entry -d 'What is added to /etc/group; $GROUPNAME, $GID, $USERLIST' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l pidfile -d 'Write the pid of the container\'s first process to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l domainname -d 'NIS domain name of the container' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l annotation -d 'Record an annotation' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l expose -d 'Record that the container listens on a port or a range' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l init-path -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l conmon-pidfile -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l pull -d 'When to ask the registry: missing (default), always, newer or never' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l platform -d 'Choose this platform of an image that has several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l os -d 'Choose the image for this operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l arch -d 'Choose the image for this architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l variant -d 'Choose the image for this variant of the architecture' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -s i -l interactive -d 'Keep standard input open'
 complete -c coracle -n "__fish_coracle_using_subcommand create" -s t -l tty -d 'Allocate a terminal'
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l rm -d 'Remove the container when it exits'
@@ -201,6 +270,14 @@ complete -c coracle -n "__fish_coracle_using_subcommand create" -l read-only -d 
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l read-only-tmpfs -d 'With --read-only: /run, /tmp and /var/tmp are writable (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l privileged -d 'Give all the capabilities that the user namespace has, and hide nothing'
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l oom-kill-disable
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l unsetenv-all -d 'Remove all variables that are not asked for'
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l env-host -d 'Pass all variables of this shell on'
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l http-proxy -d 'Pass the proxy variables of this shell on (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l rootfs -d 'The first argument is a folder to run instead of an image; PATH:O keeps it as it is'
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l no-hosts -d 'Leave the image\'s /etc/hosts alone'
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l no-hostname -d 'Leave the image\'s /etc/hostname alone'
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l passwd -d 'Add the container\'s user to /etc/passwd and /etc/group (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l replace -d 'Remove a container of the same name first'
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand create" -s q -l quiet -d 'Show no progress while pulling'
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l help -d 'Print this help'
@@ -261,6 +338,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand exec" -s e -l env -d 'Se
 complete -c coracle -n "__fish_coracle_using_subcommand exec" -l env-file -d 'Read variables from FILE' -r
 complete -c coracle -n "__fish_coracle_using_subcommand exec" -s u -l user -d 'User in the container' -r
 complete -c coracle -n "__fish_coracle_using_subcommand exec" -s w -l workdir -d 'Working directory in the container' -r
+complete -c coracle -n "__fish_coracle_using_subcommand exec" -l preserve-fds -d 'Pass N descriptors from 3 on to the command' -r
 complete -c coracle -n "__fish_coracle_using_subcommand exec" -l detach-keys -d 'Keys that detach from the command (default ctrl-p,ctrl-q)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand exec" -l preserve-fds -d 'Hand on so many open descriptors, from number 3 on' -r
 complete -c coracle -n "__fish_coracle_using_subcommand exec" -l preserve-fd -d 'Hand on these open descriptors' -r
@@ -434,17 +512,15 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l env-file -d 'Read variables from FILE' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l unsetenv -d 'Remove a variable of the image' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -s v -l volume -d 'Mount [SOURCE:]DIR[:OPTIONS], the source a path or a volume' -r
-complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l mount -d 'Mount type=bind|volume|tmpfs,source=...,target=DIR[,readonly...]' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l mount -d 'Mount type=bind|volume|tmpfs|image|ramfs|devpts|glob,source=...,target=DIR[,readonly...]' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l tmpfs -d 'Mount a tmpfs at DIR[:size=SIZE,mode=MODE...]' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l shm-size -d 'Size of /dev/shm (default 64m)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cap-drop -d 'Drop a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
-complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l userns -d 'User namespace: host (default) or keep-id[:uid=UID,gid=GID]' -r
-complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l ulimit -d 'Set a resource limit' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l network -d 'Network: none or host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l add-host -d 'Add a line to /etc/hosts' -r
-complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l dns -d 'Use this name server' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l dns-search -d 'Search this domain; \'.\' for none' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l dns-option -d 'Set an option of resolv.conf' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -s m -l memory -d 'Limit memory, as in 512m or 2g' -r
@@ -471,9 +547,40 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cgroup-parent -d 'Slice or cgroup to put its cgroup below' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cgroups -d 'Cgroup of its own: enabled (default), disabled or split' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cgroupns -d 'Cgroup namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l userns -d 'User namespace: host (default), keep-id[:uid=UID,gid=GID], auto[:size=N], nomap or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l uidmap -d 'Map COUNT user ids from ID on; FROM 0 is you, 1 your first subordinate id' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l gidmap -d 'Map COUNT group ids from ID on' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l pid -d 'Process namespace: private (default), host or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l ipc -d 'IPC namespace: shareable (default), private, none, host or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l uts -d 'Host name\'s namespace: private (default), host or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l sysctl -d 'Set a kernel setting of the container\'s own namespaces' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l env-merge -d 'Set a variable; ${OTHER} in VALUE is a variable of the image' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l group-add -d 'Add a group, or keep-groups for your own ones' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l ulimit -d 'Set a resource limit; \'host\' keeps those of this shell' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l umask -d 'Umask of the container (default 0022)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l oom-score-adj -d 'How readily the kernel kills it for memory, -1000 to 1000' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l personality -d 'Execution domain: LINUX or LINUX32' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l timeout -d 'Kill the container if it runs longer' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l systemd -d 'Prepare for systemd: true (default: if the command is an init), false or always' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l volumes-from -d 'Mount what another container mounts; options ro, rw, z' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l image-volume -d 'What the image\'s volumes are: anonymous (default), tmpfs or ignore' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l device -d 'Add a device of the host, or a folder of them' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l tz -d 'Time zone: \'local\' for this machine\'s, or a name such as Europe/Paris' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l hostuser -d 'Add a user of the host to /etc/passwd' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l passwd-entry -d 'What is added to /etc/passwd; $USERNAME, $UID, $GID, $NAME, $HOME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l group-entry -d 'What is added to /etc/group; $GROUPNAME, $GID, $USERLIST' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l pidfile -d 'Write the pid of the container\'s first process to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l domainname -d 'NIS domain name of the container' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l annotation -d 'Record an annotation' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l expose -d 'Record that the container listens on a port or a range' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l init-path -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l conmon-pidfile -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l pull -d 'When to ask the registry: missing (default), always, newer or never' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l platform -d 'Choose this platform of an image that has several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l os -d 'Choose the image for this operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l arch -d 'Choose the image for this architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l variant -d 'Choose the image for this variant of the architecture' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -s i -l interactive -d 'Keep standard input open'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -s t -l tty -d 'Allocate a terminal'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l rm -d 'Remove the container when it exits'
@@ -482,6 +589,14 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l read-only-tmpfs -d 'With --read-only: /run, /tmp and /var/tmp are writable (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l privileged -d 'Give all the capabilities that the user namespace has, and hide nothing'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l oom-kill-disable
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l unsetenv-all -d 'Remove all variables that are not asked for'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l env-host -d 'Pass all variables of this shell on'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l http-proxy -d 'Pass the proxy variables of this shell on (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l rootfs -d 'The first argument is a folder to run instead of an image; PATH:O keeps it as it is'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l no-hosts -d 'Leave the image\'s /etc/hosts alone'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l no-hostname -d 'Leave the image\'s /etc/hostname alone'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l passwd -d 'Add the container\'s user to /etc/passwd and /etc/group (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l replace -d 'Remove a container of the same name first'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -s q -l quiet -d 'Show no progress while pulling'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l help -d 'Print this help'
@@ -492,6 +607,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from exec" -l env-file -d 'Read variables from FILE' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from exec" -s u -l user -d 'User in the container' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from exec" -s w -l workdir -d 'Working directory in the container' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from exec" -l preserve-fds -d 'Pass N descriptors from 3 on to the command' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from exec" -l detach-keys -d 'Keys that detach from the command (default ctrl-p,ctrl-q)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from exec" -l preserve-fds -d 'Hand on so many open descriptors, from number 3 on' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from exec" -l preserve-fd -d 'Hand on these open descriptors' -r
@@ -593,6 +709,8 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from remove" -s l -l latest -d 'The container that was made last'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from remove" -s i -l ignore -d 'A container that is not there is no error'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -s a -l attach -d 'Connect only stdin, stdout or stderr' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l preserve-fds -d 'Pass N descriptors from 3 on to the container' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l name -d 'Name the container' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l entrypoint -d 'Replace the image\'s entrypoint: a JSON array or one word' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -s w -l workdir -d 'Working directory in the container' -r
@@ -610,17 +728,15 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l env-file -d 'Read variables from FILE' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l unsetenv -d 'Remove a variable of the image' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -s v -l volume -d 'Mount [SOURCE:]DIR[:OPTIONS], the source a path or a volume' -r
-complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l mount -d 'Mount type=bind|volume|tmpfs,source=...,target=DIR[,readonly...]' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l mount -d 'Mount type=bind|volume|tmpfs|image|ramfs|devpts|glob,source=...,target=DIR[,readonly...]' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l tmpfs -d 'Mount a tmpfs at DIR[:size=SIZE,mode=MODE...]' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l shm-size -d 'Size of /dev/shm (default 64m)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cap-drop -d 'Drop a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
-complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l userns -d 'User namespace: host (default) or keep-id[:uid=UID,gid=GID]' -r
-complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l ulimit -d 'Set a resource limit' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l network -d 'Network: none or host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l add-host -d 'Add a line to /etc/hosts' -r
-complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l dns -d 'Use this name server' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l dns-search -d 'Search this domain; \'.\' for none' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l dns-option -d 'Set an option of resolv.conf' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -s m -l memory -d 'Limit memory, as in 512m or 2g' -r
@@ -647,10 +763,42 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cgroup-parent -d 'Slice or cgroup to put its cgroup below' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cgroups -d 'Cgroup of its own: enabled (default), disabled or split' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cgroupns -d 'Cgroup namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l userns -d 'User namespace: host (default), keep-id[:uid=UID,gid=GID], auto[:size=N], nomap or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l uidmap -d 'Map COUNT user ids from ID on; FROM 0 is you, 1 your first subordinate id' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l gidmap -d 'Map COUNT group ids from ID on' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l pid -d 'Process namespace: private (default), host or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l ipc -d 'IPC namespace: shareable (default), private, none, host or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l uts -d 'Host name\'s namespace: private (default), host or container:NAME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l sysctl -d 'Set a kernel setting of the container\'s own namespaces' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l env-merge -d 'Set a variable; ${OTHER} in VALUE is a variable of the image' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l group-add -d 'Add a group, or keep-groups for your own ones' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l ulimit -d 'Set a resource limit; \'host\' keeps those of this shell' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l umask -d 'Umask of the container (default 0022)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l oom-score-adj -d 'How readily the kernel kills it for memory, -1000 to 1000' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l personality -d 'Execution domain: LINUX or LINUX32' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l timeout -d 'Kill the container if it runs longer' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l systemd -d 'Prepare for systemd: true (default: if the command is an init), false or always' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l volumes-from -d 'Mount what another container mounts; options ro, rw, z' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l image-volume -d 'What the image\'s volumes are: anonymous (default), tmpfs or ignore' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l device -d 'Add a device of the host, or a folder of them' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l tz -d 'Time zone: \'local\' for this machine\'s, or a name such as Europe/Paris' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l hostuser -d 'Add a user of the host to /etc/passwd' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l passwd-entry -d 'What is added to /etc/passwd; $USERNAME, $UID, $GID, $NAME, $HOME' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l group-entry -d 'What is added to /etc/group; $GROUPNAME, $GID, $USERLIST' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l pidfile -d 'Write the pid of the container\'s first process to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l domainname -d 'NIS domain name of the container' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l annotation -d 'Record an annotation' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l expose -d 'Record that the container listens on a port or a range' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l init-path -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l conmon-pidfile -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l pull -d 'When to ask the registry: missing (default), always, newer or never' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l platform -d 'Choose this platform of an image that has several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l os -d 'Choose the image for this operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l arch -d 'Choose the image for this architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l variant -d 'Choose the image for this variant of the architecture' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -s d -l detach -d 'Run in the background and print the container\'s id'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l rmi -d 'Remove the image too when the container exits; implies --rm'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l sig-proxy -d 'Pass signals on to the container (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -s i -l interactive -d 'Keep standard input open'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -s t -l tty -d 'Allocate a terminal'
@@ -660,6 +808,14 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l read-only-tmpfs -d 'With --read-only: /run, /tmp and /var/tmp are writable (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l privileged -d 'Give all the capabilities that the user namespace has, and hide nothing'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l oom-kill-disable
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l unsetenv-all -d 'Remove all variables that are not asked for'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l env-host -d 'Pass all variables of this shell on'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l http-proxy -d 'Pass the proxy variables of this shell on (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l rootfs -d 'The first argument is a folder to run instead of an image; PATH:O keeps it as it is'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l no-hosts -d 'Leave the image\'s /etc/hosts alone'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l no-hostname -d 'Leave the image\'s /etc/hostname alone'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l passwd -d 'Add the container\'s user to /etc/passwd and /etc/group (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l replace -d 'Remove a container of the same name first'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -s q -l quiet -d 'Show no progress while pulling'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l help -d 'Print this help'

@@ -63,6 +63,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         terminal: record.spec.process.terminal,
         detach_keys: options.detach_keys.unwrap_or_else(|| record.detach_keys.clone()),
         proxy_signals: options.sig_proxy,
+        ..Interaction::default()
     };
     engine::interact(client, &how)
 }

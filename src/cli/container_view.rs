@@ -8,11 +8,13 @@ use crate::container::store::Container;
 use crate::image::Image;
 use crate::output::human;
 use crate::sandbox::capabilities::CapSet;
-use crate::sandbox::{Network, Rlimit, SeccompProfile};
+use crate::sandbox::{Device, Ids, Network, Rlimit, SeccompProfile};
 use crate::state::Paths;
+use crate::userns::IdRange;
 use crate::volume::Volumes;
 use nix::sys::signal::Signal;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds since 1970 as a moment.
@@ -71,6 +73,8 @@ fn source_text(kind: &MountKind) -> String {
         MountKind::Bind { path } => path.display().to_string(),
         MountKind::Volume { name, .. } => name.clone(),
         MountKind::Tmpfs { .. } => "tmpfs".to_owned(),
+        MountKind::New { kind, .. } => kind.clone(),
+        MountKind::Image { name, .. } => name.clone(),
     }
 }
 
@@ -98,8 +102,10 @@ pub fn inspect(
         "Path": path,
         "Args": args,
         "State": state(container),
-        "Image": record.image_id,
+        "Image": record.image_id.map(|id| id.to_string()).unwrap_or_default(),
         "ImageName": record.image,
+        "Rootfs": record.settings.rootfs.as_ref().map(|r| r.path.display().to_string()).unwrap_or_default(),
+        "PidFile": record.settings.pidfile,
         "Name": format!("/{}", record.name),
         "RestartCount": 0,
         "Driver": "overlay",
@@ -183,12 +189,13 @@ fn config(record: &Record, image: Option<&Image>) -> Value {
     let of_image = image.map(|image| &image.config.config);
     json!({
         "Hostname": spec.hostname,
-        "Domainname": "",
+        "Domainname": spec.domainname.as_deref().unwrap_or_default(),
         "User": process.user,
         "AttachStdin": false,
         "AttachStdout": false,
         "AttachStderr": false,
-        "ExposedPorts": keys(of_image.into_iter().flat_map(|config| &config.exposed_ports)),
+        "ExposedPorts":
+            keys(of_image.into_iter().flat_map(|config| &config.exposed_ports).chain(&record.settings.exposed)),
         "Tty": process.terminal,
         "OpenStdin": interactive,
         "StdinOnce": interactive,
@@ -202,6 +209,13 @@ fn config(record: &Record, image: Option<&Image>) -> Value {
         "Labels": labels,
         "StopSignal": signal_name(record.stop_signal),
         "StopTimeout": record.stop_timeout,
+        // podman's.
+        "Annotations": record.settings.annotations,
+        "Timeout": record.settings.timeout,
+        "Timezone": record.settings.timezone.as_deref().unwrap_or_default(),
+        "Umask": format!("{:04o}", process.attributes.umask.unwrap_or(0o022)),
+        "SystemdMode": record.settings.systemd,
+        "Passwd": !record.settings.files.no_passwd,
     })
 }
 
@@ -229,6 +243,12 @@ fn host_config(container: &Container) -> Value {
         let number = |n: u64| i64::try_from(n).unwrap_or(-1);
         json!({ "Name": limit.name, "Soft": number(limit.soft), "Hard": number(limit.hard) })
     };
+    let modes = &record.settings.modes;
+    let groups = match process.attributes.keep_groups {
+        true => vec!["keep-groups".to_owned()],
+        false => process.attributes.groups.clone(),
+    };
+    let device = |device: &Device| json!({ "PathOnHost": device.host, "PathInContainer": device.path, "CgroupPermissions": "rwm" });
     let mut value = json!({
         "Binds": mounts.iter().filter_map(bind).collect::<Vec<_>>(),
         "LogConfig": {
@@ -245,12 +265,22 @@ fn host_config(container: &Container) -> Value {
         "DnsOptions": dns.options,
         "DnsSearch": dns.search,
         "ExtraHosts": record.add_hosts.iter().map(|(name, ip)| format!("{name}:{ip}")).collect::<Vec<_>>(),
-        "IpcMode": "private",
+        // One of its own can be joined unless that is forbidden.
+        "IpcMode": if modes.ipc.is_empty() { "shareable" } else { modes.ipc.as_str() },
+        "PidMode": modes.pid,
+        "UTSMode": modes.uts,
+        "VolumesFrom": record.settings.volumes_from,
+        "GroupAdd": groups,
+        "OomScoreAdj": process.attributes.oom_score_adj.unwrap_or(0),
+        "Devices": spec.devices.iter().map(device).collect::<Vec<_>>(),
+        "Sysctls": spec.sysctls.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "Annotations": record.settings.annotations,
         "Privileged": spec.privileged,
         "ReadonlyRootfs": spec.read_only_root,
         "SecurityOpt": security_options(record),
         "Tmpfs": tmpfs,
-        "UsernsMode": if spec.keep_id.is_some() { "keep-id" } else { "" },
+        "UsernsMode": modes.userns,
+        "IDMappings": id_mappings(&spec.ids),
         "ShmSize": spec.shm_size,
         "Runtime": "coracle",
         "Init": process.init,
@@ -268,6 +298,22 @@ fn host_config(container: &Container) -> Value {
     value
 }
 
+/// As podman shows them: maps over the user's namespace, where 0 is the user; none where they are as in that.
+fn id_mappings(ids: &Ids) -> Value {
+    let text = |ranges: &[IdRange]| {
+        let line = |range: &IdRange| format!("{}:{}:{}", range.inside, range.outside, range.count);
+        ranges.iter().map(line).collect::<Vec<_>>()
+    };
+    match ids {
+        Ids::Given { uids, gids } => json!({ "UidMap": text(uids), "GidMap": text(gids) }),
+        Ids::Part { first, count } => {
+            let part = text(&[IdRange { inside: 0, outside: *first, count: *count }]);
+            json!({ "UidMap": part, "GidMap": part })
+        }
+        Ids::All | Ids::Keep { .. } | Ids::WithoutUser => Value::Null,
+    }
+}
+
 /// docker's settings that a container cannot have here, for scripts that ask for them.
 fn unset() -> Value {
     json!({
@@ -275,16 +321,10 @@ fn unset() -> Value {
         "PortBindings": {},
         "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
         "VolumeDriver": "",
-        "VolumesFrom": [],
-        "GroupAdd": [],
         "Cgroup": "",
         "Links": [],
-        "OomScoreAdj": 0,
-        "PidMode": "",
         "PublishAllPorts": false,
-        "UTSMode": "",
         "Isolation": "",
-        "Devices": [],
         "DeviceRequests": [],
     })
 }
@@ -330,7 +370,7 @@ fn bind(used: &MountUse) -> Option<String> {
     let source = match &used.kind {
         MountKind::Bind { path } => path.display().to_string(),
         MountKind::Volume { name, anonymous: false } => name.clone(),
-        MountKind::Volume { .. } | MountKind::Tmpfs { .. } => return None,
+        _ => return None,
     };
     let mode = mode(used);
     let mode = if mode.is_empty() { mode } else { format!(":{mode}") };
@@ -344,12 +384,16 @@ fn mode(used: &MountUse) -> String {
         Propagation::Private => None,
         _ => Some(propagation(o)),
     };
-    let (size, mode) = match used.kind {
-        MountKind::Tmpfs { size, mode } => {
-            (size.map(|size| format!("size={size}")), (mode != 0o1777).then(|| format!("mode={mode:o}")))
+    let mut further = Vec::new();
+    match &used.kind {
+        MountKind::Tmpfs { size, mode, options, copy_up } => {
+            further.extend(size.map(|size| format!("size={size}")));
+            further.extend((*mode != 0o1777).then(|| format!("mode={mode:o}")));
+            further.extend(options.iter().cloned().chain(copy_up.then(|| "tmpcopyup".to_owned())));
         }
-        _ => (None, None),
-    };
+        MountKind::New { options, .. } => further.extend(options.iter().cloned()),
+        _ => {}
+    }
     let flags = [
         (o.read_only, "ro"),
         (o.chown, "U"),
@@ -358,9 +402,10 @@ fn mode(used: &MountUse) -> String {
         (o.suid, "suid"),
         (o.dev, "dev"),
         (o.non_recursive, "bind"),
+        (o.overlay, "O"),
     ];
     let flags = flags.into_iter().filter(|(on, _)| *on).map(|(_, name)| name.to_owned());
-    flags.chain(propagation.map(str::to_owned)).chain(size).chain(mode).collect::<Vec<_>>().join(",")
+    flags.chain(propagation.map(str::to_owned)).chain(further).collect::<Vec<_>>().join(",")
 }
 
 fn propagation(options: &MountOptions) -> &'static str {
@@ -400,6 +445,11 @@ fn mount(paths: &Paths, used: &MountUse) -> Value {
             set("Driver", "local".into());
         }
         MountKind::Tmpfs { .. } => set("Type", "tmpfs".into()),
+        MountKind::New { kind, .. } => set("Type", kind.clone()),
+        MountKind::Image { name, .. } => {
+            set("Type", "image".into());
+            set("Source", name.clone());
+        }
     }
     value
 }
@@ -407,13 +457,12 @@ fn mount(paths: &Paths, used: &MountUse) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::create::{ImageDefaults, plan};
+    use crate::container::create::{ImageDefaults, Surroundings, plan};
     use crate::container::id::ContainerId;
     use crate::container::request::{CreateRequest, MountRequest, MountSource, NetworkMode};
     use crate::container::store::Places;
     use crate::digest::Digest;
     use crate::output::template;
-    use crate::userns::{IdMap, Identity, Mode};
 
     fn mounted(source: MountSource, destination: &str, read_only: bool) -> MountRequest {
         let options = MountOptions { read_only, ..MountOptions::default() };
@@ -424,8 +473,6 @@ mod tests {
     fn templates_that_scripts_use_find_their_fields() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::discover(Some(&dir.path().join("data")), Some(&dir.path().join("run"))).unwrap();
-        let mode = Mode::Subordinate { uids: IdMap::default(), gids: IdMap::default() };
-        let identity = Identity { uid: 1000, gid: 1000, mode };
         let request = CreateRequest {
             image: "debian".into(),
             name: Some("web".into()),
@@ -433,7 +480,11 @@ mod tests {
             mounts: vec![
                 mounted(MountSource::Bind { path: "/tmp".into(), create: false }, "/in", true),
                 mounted(MountSource::Volume { name: "data".into() }, "/data", false),
-                mounted(MountSource::Tmpfs { size: Some(65536), mode: None }, "/t", false),
+                mounted(
+                    MountSource::Tmpfs { size: Some(65536), mode: None, options: Vec::new(), copy_up: false },
+                    "/t",
+                    false,
+                ),
             ],
             cap_add: vec!["CAP_NET_RAW".into()],
             cap_drop: vec!["CAP_KILL".into()],
@@ -444,7 +495,8 @@ mod tests {
         };
         let id = ContainerId::random().unwrap();
         let image = ImageDefaults::default();
-        let record = plan(&id, &identity, &request, Digest::of(b""), &[], &image).unwrap();
+        let record =
+            plan(&id, &request, Some(Digest::of(b"")), &[], &image, &Surroundings::default()).unwrap();
         let container = Container {
             places: Places::of(&paths, &id),
             record,

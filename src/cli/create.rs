@@ -4,8 +4,8 @@ use super::create_flags::{self, CreateOptions};
 use super::engine::Engine;
 use super::{Action, Context, Entry, Error};
 use crate::container::create::{Created, create};
-use crate::container::recover;
-use crate::container::request::NetworkMode;
+use crate::container::request::{MountSource, NetworkMode};
+use crate::container::{lifecycle, recover};
 use crate::image::ImageStore;
 use crate::output;
 use crate::state::{self, Durability};
@@ -29,18 +29,47 @@ pub fn options(args: &ArgMatches) -> Result<CreateOptions, Error> {
 pub(super) fn make(engine: &Engine, options: &CreateOptions) -> anyhow::Result<Created> {
     // From the look at the image's layers until the record names them, nobody may collect them.
     let _pin = ImageStore::open(&engine.paths).pin()?;
-    let image = super::stores::obtain(engine, &options.request.image, &options.image)?;
-    if options.request.network == NetworkMode::Default {
+    let mut request = options.request.clone();
+    let image = match &request.settings.rootfs {
+        None => Some(super::stores::obtain(engine, &request.image, &options.image)?),
+        Some(_) => None,
+    };
+    for mount in &mut request.mounts {
+        if let MountSource::Image { name, layers } = &mut mount.source {
+            *layers = super::stores::obtain(engine, name, &options.image)?.diff_ids().to_vec();
+        }
+    }
+    if request.network == NetworkMode::Default {
         output::note(
             "networks are not there yet: this container has loopback only (--network host gives it the host's)",
         );
     }
     engine.mention_single_id();
-    let created = create(&engine.paths, &engine.identity, &options.request, &image)?;
+    if options.replace
+        && let Some(name) = &request.name
+    {
+        replace(engine, name)?;
+    }
+    let created = create(&engine.paths, &engine.identity, &request, image.as_ref())?;
     if let Some(path) = &options.cidfile {
         create_flags::write_cidfile(path, created.record.id.as_str())?;
     }
     Ok(created)
+}
+
+/// Removes the container that has the name, if any: stopped as it wants to be.
+fn replace(engine: &Engine, name: &str) -> anyhow::Result<()> {
+    match engine.find(name) {
+        Ok(old) if old.record.name == name => {
+            // In a process of its own: it may have to become root in the user's namespace, and we must stay outside.
+            super::stores::in_child(engine, |_| {
+                Ok(lifecycle::remove(&engine.paths, &engine.identity, &old, true, None, false)?)
+            })
+        }
+        Ok(_) => Ok(()),
+        Err(error) if lifecycle::is_missing(&error) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {

@@ -1,5 +1,9 @@
 //! The flags that `run` and `create` share, and the request that they make.
 
+mod files;
+mod namespaces;
+mod process;
+
 use super::args::{Given, list, option, switch};
 use super::image_options::ImageOptions;
 use super::parse::{self, Host, Invalid};
@@ -7,6 +11,7 @@ use super::{Error, args, limit_flags};
 use crate::container::request::{
     CreateRequest, Dns, LogOptions, MountRequest, NetworkMode, SeccompChoice, SecurityOptions,
 };
+use crate::image::Platform;
 use clap::{ArgMatches, Command};
 use std::fs;
 use std::io::Write;
@@ -21,29 +26,19 @@ pub struct CreateOptions {
     pub image: ImageOptions,
     /// `--cidfile`: where its id is written; checked not to exist.
     pub cidfile: Option<PathBuf>,
+    /// `--replace`: a container of its name is removed first.
+    pub replace: bool,
 }
 
 /// Flags of both that are not there yet.
 pub(super) const UNSUPPORTED: &[&str] = &[
-    "annotation",
-    "arch",
-    "attach,a",
     "chrootdirs",
-    "conmon-pidfile",
     "cpu-count",
     "cpu-percent",
     "decryption-key",
-    "device",
     "device-cgroup-rule",
     "disable-content-trust",
-    "domainname",
-    "env-host",
-    "env-merge",
-    "expose",
-    "gidmap",
     "gpus",
-    "group-add",
-    "group-entry",
     "health-cmd",
     "health-interval",
     "health-log-destination",
@@ -56,15 +51,10 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "health-startup-cmd",
     "health-timeout",
     "hosts-file",
-    "hostuser",
-    "http-proxy",
-    "image-volume",
     "init-ctr",
-    "init-path",
     "intel-rdt-closid",
     "ip",
     "ip6",
-    "ipc",
     "isolation",
     "link",
     "link-local-ip",
@@ -72,29 +62,16 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "net-alias",
     "network-alias",
     "no-healthcheck",
-    "no-hostname",
-    "no-hosts",
-    "oom-score-adj",
-    "os",
-    "passwd",
-    "passwd-entry",
-    "personality",
-    "pid",
-    "pidfile",
     "pod",
     "pod-id-file",
     "preserve-fd",
-    "preserve-fds",
     "publish,p",
     "publish-all,P",
     "rdt-class",
-    "replace",
     "requires",
     "restart",
     "retry",
     "retry-delay",
-    "rmi",
-    "rootfs",
     "runtime",
     "sdnotify",
     "seccomp-policy",
@@ -103,18 +80,8 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "storage-opt",
     "subgidname",
     "subuidname",
-    "sysctl",
-    "systemd",
-    "timeout",
-    "tz",
-    "uidmap",
-    "umask",
-    "unsetenv-all",
     "use-api-socket",
-    "uts",
-    "variant",
     "volume-driver",
-    "volumes-from",
 ];
 
 /// Adds the flags.
@@ -147,7 +114,8 @@ pub(super) fn define(to: Command) -> Command {
         list("volume", "VOLUME")
             .short('v')
             .help("Mount [SOURCE:]DIR[:OPTIONS], the source a path or a volume"),
-        list("mount", "MOUNT").help("Mount type=bind|volume|tmpfs,source=...,target=DIR[,readonly...]"),
+        list("mount", "MOUNT")
+            .help("Mount type=bind|volume|tmpfs|image|ramfs|devpts|glob,source=...,target=DIR[,readonly...]"),
         list("tmpfs", "TMPFS").help("Mount a tmpfs at DIR[:size=SIZE,mode=MODE...]"),
         switch("read-only").help("Mount the container's root read-only"),
         switch("read-only-tmpfs")
@@ -160,18 +128,21 @@ pub(super) fn define(to: Command) -> Command {
         list("cap-drop", "CAPABILITY").help("Drop a capability, or ALL"),
         list("security-opt", "OPTION")
             .help("no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable"),
-        option("userns", "MODE").help("User namespace: host (default) or keep-id[:uid=UID,gid=GID]"),
-        list("ulimit", "NAME=SOFT[:HARD]").help("Set a resource limit"),
     ]);
     let to = to.next_help_heading("Network").args([
         list("network", "MODE").alias("net").help("Network: none or host"),
         list("add-host", "NAME:IP").help("Add a line to /etc/hosts"),
-        list("dns", "IP").help("Use this name server"),
+        list("dns", "IP").help("Use this name server; 'none' leaves /etc/resolv.conf alone"),
         list("dns-search", "DOMAIN").help("Search this domain; '.' for none"),
         list("dns-option", "OPTION").alias("dns-opt").help("Set an option of resolv.conf"),
     ]);
     let to = limit_flags::define(to);
-    let to = ImageOptions::define(to.next_help_heading("Image"), "pull");
+    let to = files::define(process::define(namespaces::define(to)));
+    let to = ImageOptions::define(to.next_help_heading("Image"), "pull").args([
+        option("os", "OS").help("Choose the image for this operating system"),
+        option("arch", "ARCH").help("Choose the image for this architecture"),
+        option("variant", "VARIANT").help("Choose the image for this variant of the architecture"),
+    ]);
     to.next_help_heading(None::<&str>).arg(args::command_line("IMAGE"))
 }
 
@@ -185,7 +156,34 @@ pub(super) fn options(args: &ArgMatches) -> Result<CreateOptions, Error> {
         ));
     }
     let request = request(args, &Host::here())?;
-    Ok(CreateOptions { request, image: ImageOptions::of(args, "pull")?, cidfile })
+    let replace = args.on("replace");
+    if replace && request.name.is_none() {
+        return Err(Error::usage("cannot replace container without --name being set", "add --name NAME"));
+    }
+    let image = ImageOptions { platform: platform(args)?, ..ImageOptions::of(args, "pull")? };
+    Ok(CreateOptions { request, image, cidfile, replace })
+}
+
+/// `--platform`, or its parts.
+fn platform(args: &ArgMatches) -> Result<Option<String>, Error> {
+    let whole = args.filled("platform", parse::platform)?;
+    let [os, arch, variant] =
+        ["os", "arch", "variant"].map(|part| args.text(part).filter(|text| !text.is_empty()));
+    if os.or(arch).or(variant).is_none() {
+        return Ok(whole);
+    }
+    if whole.is_some() {
+        return Err(Error::usage(
+            "--platform cannot be given with --os, --arch or --variant",
+            "write it as one: --platform OS/ARCH/VARIANT",
+        ));
+    }
+    let host = Platform::host().to_string();
+    let mut of_host = host.split('/');
+    let (host_os, host_arch) = (of_host.next().unwrap_or_default(), of_host.next().unwrap_or_default());
+    let parts = [Some(os.unwrap_or(host_os)), Some(arch.unwrap_or(host_arch)), variant];
+    let text = parts.into_iter().flatten().collect::<Vec<_>>().join("/");
+    parse::platform(&text).map(Some).map_err(Error::value("arch", &text))
 }
 
 /// Writes `--cidfile`: a file that nobody else has made meanwhile.
@@ -203,7 +201,15 @@ pub(super) fn request(args: &ArgMatches, host: &Host) -> Result<CreateRequest, E
         return Err(Error::usage("the image's name is empty", "name an image, as in 'coracle run debian'"));
     }
     let (limits, cgroup) = limit_flags::options(args)?;
-    Ok(CreateRequest {
+    let dns = args.texts("dns");
+    let no_resolv_conf = dns == ["none"];
+    if dns.contains(&"none") && !no_resolv_conf {
+        return Err(Error::usage(
+            "--dns none leaves /etc/resolv.conf alone",
+            "give --dns none alone, or servers",
+        ));
+    }
+    let mut request = CreateRequest {
         image,
         command: words.collect(),
         name: args.filled("name", parse::name)?,
@@ -215,7 +221,6 @@ pub(super) fn request(args: &ArgMatches, host: &Host) -> Result<CreateRequest, E
         hostname: args.filled("hostname", parse::hostname)?,
         labels: labels(args)?.into_iter().collect(),
         mounts: mounts(args, host)?,
-        userns: args.filled("userns", parse::userns)?.unwrap_or_default(),
         network: network(args)?,
         privileged: args.on("privileged"),
         cap_add: args.each("cap-add", parse::capabilities)?.concat(),
@@ -230,18 +235,23 @@ pub(super) fn request(args: &ArgMatches, host: &Host) -> Result<CreateRequest, E
         rm: args.on("rm"),
         stop_signal: args.filled("stop-signal", parse::signal)?,
         stop_timeout: args.parsed("stop-timeout", parse::stop_timeout)?,
-        rlimits: args.each("ulimit", parse::ulimit)?,
         shm_size: args.filled("shm-size", parse::bytes)?,
         add_hosts: args.each("add-host", parse::add_host)?,
         dns: Dns {
-            servers: args.each("dns", parse::dns_server)?,
+            servers: if no_resolv_conf { Vec::new() } else { args.each("dns", parse::dns_server)? },
             search: args.each("dns-search", parse::nonempty)?,
             options: args.each("dns-option", parse::nonempty)?,
         },
         log: log(args)?,
         limits,
         cgroup,
-    })
+        ..CreateRequest::default()
+    };
+    request.settings.files.no_resolv_conf = no_resolv_conf;
+    namespaces::apply(args, &mut request)?;
+    process::apply(args, host, &mut request)?;
+    files::apply(args, host, &mut request)?;
+    Ok(request)
 }
 
 /// `--detach-keys`, by default docker's and podman's.
@@ -331,139 +341,4 @@ fn log(args: &ArgMatches) -> Result<LogOptions, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::run::ENTRY;
-    use super::super::{dispatch, parse::test_host};
-    use super::*;
-    use crate::container::request::{MountSource, UsernsMode};
-
-    fn asked(words: &[&str]) -> Result<CreateRequest, String> {
-        let args = dispatch::parse_for_test(&ENTRY, words).map_err(|e| e.to_string())?;
-        request(&args, &test_host()).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn everything_after_the_image_belongs_to_the_container() {
-        let request =
-            asked(&["-it", "--rm", "img", "--", "ls", "-it", "--rm=false", "-v", "--help"]).unwrap();
-        assert!(request.interactive && request.tty && request.rm);
-        assert_eq!(request.image, "img");
-        assert_eq!(request.command, ["--", "ls", "-it", "--rm=false", "-v", "--help"]);
-        assert_eq!(asked(&["--", "img", "a"]).unwrap().command, ["a"]);
-    }
-
-    #[test]
-    fn short_flags_combine_and_take_their_values_attached() {
-        let request = asked(&["-tie", "A=1", "-eB=2", "-e=C=3", "--env=D=4", "-v/a:/b", "-wi", "img"]);
-        assert!(request.unwrap_err().contains("absolute"));
-        let request = asked(&["-tie", "A=1", "-eB=2", "--env=D=4", "-v/a:/b", "-w/i", "img"]).unwrap();
-        let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
-        assert_eq!(request.env, [pair("A", "1"), pair("B", "2"), pair("D", "4")]);
-        assert_eq!(request.mounts[0].destination, "/b");
-        assert!(request.tty && request.interactive);
-    }
-
-    #[test]
-    fn switches_take_dockers_truth_values_and_the_last_of_two_counts() {
-        let request =
-            asked(&["--rm=false", "-t=true", "--read-only-tmpfs=0", "--name", "a", "--name", "b", "i"]);
-        let request = request.unwrap();
-        assert!(!request.rm && request.tty && !request.read_only_tmpfs);
-        assert_eq!(request.name.as_deref(), Some("b"));
-        assert!(asked(&["--rm=maybe", "i"]).is_err());
-    }
-
-    #[test]
-    fn mounts_keep_their_order_across_flags() {
-        let request =
-            asked(&["--tmpfs", "/t", "-v", "/a:/b", "--mount", "target=/m", "-v", "data:/d", "img"]).unwrap();
-        let places: Vec<_> = request.mounts.iter().map(|m| m.destination.as_str()).collect();
-        assert_eq!(places, ["/t", "/b", "/m", "/d"]);
-        assert_eq!(request.mounts[2].source, MountSource::AnonymousVolume);
-        assert!(asked(&["-v", "/a:/b", "--tmpfs", "/b", "img"]).unwrap_err().contains("duplicate"));
-    }
-
-    #[test]
-    fn every_flag_reaches_the_request() {
-        let request = asked(&[
-            "--name=n",
-            "--entrypoint=sh",
-            "--unsetenv=U",
-            "-w=/w",
-            "-u=1:2",
-            "-h=host",
-            "-l=k=v",
-            "--userns=keep-id",
-            "--net=host",
-            "--privileged",
-            "--cap-add=sys_time",
-            "--cap-drop=ALL",
-            "--security-opt=seccomp=unconfined",
-            "--read-only",
-            "--detach-keys=ctrl-x",
-            "--init",
-            "--stop-signal=INT",
-            "--stop-timeout=5",
-            "--ulimit=core=0",
-            "--shm-size=1m",
-            "--add-host=a:1.1.1.1",
-            "--dns=9.9.9.9",
-            "--dns-search=x.org",
-            "--dns-option=rotate",
-            "--log-driver=none",
-            "--log-opt=max-file=2",
-            "img",
-        ])
-        .unwrap();
-        assert_eq!(request.entrypoint.as_deref(), Some(&["sh".to_owned()][..]));
-        assert_eq!((request.unset_env.len(), request.workdir.as_deref()), (1, Some("/w")));
-        assert_eq!((request.user.as_deref(), request.hostname.as_deref()), (Some("1:2"), Some("host")));
-        assert_eq!(request.labels["k"], "v");
-        assert_eq!(request.userns, UsernsMode::KeepId { uid: None, gid: None });
-        assert_eq!(request.network, NetworkMode::Host);
-        assert!(request.privileged && request.read_only && request.init && request.read_only_tmpfs);
-        assert_eq!((request.cap_add, request.cap_drop), (vec!["CAP_SYS_TIME".into()], vec!["ALL".into()]));
-        assert_eq!(request.security.seccomp, SeccompChoice::Unconfined);
-        assert_eq!(request.detach_keys, [0x18]);
-        assert_eq!((request.stop_signal, request.stop_timeout), (Some(2), Some(5)));
-        assert_eq!((request.rlimits.len(), request.shm_size), (1, Some(1 << 20)));
-        assert_eq!(request.add_hosts.len(), 1);
-        assert_eq!(request.dns.servers.len() + request.dns.search.len() + request.dns.options.len(), 3);
-        assert_eq!(request.log.max_file, 2);
-    }
-
-    #[test]
-    fn an_empty_value_is_none() {
-        let empty = ["--name=", "-h=", "-w=", "-u=", "--stop-signal=", "--userns=", "--network=", "img"];
-        let request = asked(&empty).unwrap();
-        assert!(request.name.is_none() && request.hostname.is_none() && request.workdir.is_none());
-        assert!(request.user.is_none() && request.stop_signal.is_none());
-        assert_eq!((request.userns, request.network), (UsernsMode::Default, NetworkMode::Default));
-    }
-
-    #[test]
-    fn files_of_variables_come_before_the_flags() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("env");
-        fs::write(&file, "A=file\nHOME\n").unwrap();
-        let request = asked(&["-e", "A=flag", "--env-file", file.to_str().unwrap(), "img"]).unwrap();
-        let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
-        assert_eq!(request.env, [pair("A", "file"), pair("HOME", "/home/me"), pair("A", "flag")]);
-        assert!(asked(&["--env-file", "/nowhere", "img"]).unwrap_err().contains("cannot read /nowhere"));
-    }
-
-    #[test]
-    fn flags_that_are_not_there_yet_are_named() {
-        for (words, expected) in [
-            (&["-dp", "80:80", "img"][..], "--publish is not supported yet"),
-            (&["--restart=always", "img"], "--restart is not supported yet"),
-            (&["--frobnicate", "img"], "unknown flag: --frobnicate"),
-            (&["--name"], "flag needs an argument: --name"),
-            (&["-it"], "too few arguments"),
-            (&["--network=web", "img"], "networks are not supported yet"),
-        ] {
-            let error = asked(words).unwrap_err();
-            assert!(error.contains(expected), "{words:?}: {error}");
-        }
-    }
-}
+mod tests;

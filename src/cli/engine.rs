@@ -13,6 +13,7 @@ use crate::state::Paths;
 use crate::userns::{Identity, Mode};
 use rustix::termios::Winsize;
 use std::io::IsTerminal;
+use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
 /// Where the user's state is and what ids the user has.
@@ -122,6 +123,19 @@ impl Engine {
         }
         Ok(errors)
     }
+}
+
+/// The descriptors that `--preserve-fds` names: taken before anything else is opened or closed.
+pub fn preserved(count: u32) -> Result<Vec<OwnedFd>, Error> {
+    process::preserved_fds(count).map_err(|_| {
+        Error::usage(
+            format!(
+                "--preserve-fds={count}: not all descriptors from 3 to {} are open",
+                2 + u64::from(count)
+            ),
+            "open them, as in 'coracle run --preserve-fds 1 … 3<FILE'",
+        )
+    })
 }
 
 /// Whether an error says that there is no such container.

@@ -126,7 +126,7 @@ fn test(key: &str, value: &str, about: &About<'_>) -> anyhow::Result<Test> {
             c.record.mounts.iter().any(|m| match &m.kind {
                 MountKind::Volume { name, .. } => *name == value || m.destination == value,
                 MountKind::Bind { path } => path.to_str() == Some(&value) || m.destination == value,
-                MountKind::Tmpfs { .. } => m.destination == value,
+                _ => m.destination == value,
             })
         }),
         "network" => Box::new(move |c| {
@@ -152,14 +152,14 @@ fn descends(container: &Container, name: &str, image: Option<&Ancestor>) -> bool
     let record = &container.record;
     match image {
         Some((id, layers)) => {
-            record.image_id == *id || (!layers.is_empty() && record.layers.starts_with(layers))
+            record.image_id == Some(*id) || (!layers.is_empty() && record.layers.starts_with(layers))
         }
         // The image is gone, or has lost its name: containers remember what they were made from.
         None => {
             let hex = name.strip_prefix("sha256:").unwrap_or(name);
             record.image == name
                 || record.image.split(':').next() == Some(name)
-                || (!hex.is_empty() && record.image_id.hex().starts_with(hex))
+                || (!hex.is_empty() && record.image_id.is_some_and(|id| id.hex().starts_with(hex)))
         }
     }
 }

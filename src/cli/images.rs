@@ -183,7 +183,7 @@ fn lines(
             digest: name.and_then(|n| n.digest).map(|d| d.to_string()),
             created,
             size: image.size(&stores.layers),
-            containers: containers.iter().filter(|c| c.record.image_id == image.id).count(),
+            containers: containers.iter().filter(|c| c.record.image_id == Some(image.id)).count(),
         };
         (created, row)
     };

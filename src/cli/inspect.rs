@@ -211,6 +211,7 @@ fn container_of(engine: &Engine, options: &InspectOptions, container: &Container
         (own, own + stores::layers_size(engine, &container.record.layers))
     });
     // An image that is gone or broken takes nothing from its container but what it alone knows.
-    let image = Stores::open(engine).images.by_id(container.record.image_id).ok().flatten();
+    let by_id = |id| Stores::open(engine).images.by_id(id).ok().flatten();
+    let image = container.record.image_id.and_then(by_id);
     container_view::inspect(&engine.paths, container, image.as_ref(), size)
 }

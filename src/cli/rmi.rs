@@ -83,6 +83,20 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     Ok(worst)
 }
 
+/// For `run --rmi`: removes an image, unless another container is made from it.
+pub(super) fn unless_used(engine: &Engine, what: &str) -> anyhow::Result<()> {
+    let stores = Stores::open(engine);
+    let mut containers = stores::containers(engine)?;
+    match one(engine, &stores, &mut containers, what, false) {
+        Ok(_) => stores::settle_as_root(engine),
+        Err(error) => match error.downcast_ref() {
+            Some(crate::image::Error::NotFound(_) | crate::image::Error::Conflict { .. }) => {}
+            _ => return Err(error),
+        },
+    }
+    Ok(())
+}
+
 fn one(
     engine: &Engine,
     stores: &Stores,
@@ -92,7 +106,7 @@ fn one(
 ) -> anyhow::Result<String> {
     if force && let Ok(image) = stores.images.resolve(what) {
         // As podman's: the containers that are made from it go too.
-        for container in containers.extract_if(.., |c| c.record.image_id == image.id) {
+        for container in containers.extract_if(.., |c| c.record.image_id == Some(image.id)) {
             lifecycle::remove(&engine.paths, &engine.identity, &container, true, Some(0), true)?;
         }
     }

@@ -78,6 +78,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
             terminal: record.spec.process.terminal,
             detach_keys: options.detach_keys.unwrap_or(record.detach_keys),
             proxy_signals: options.sig_proxy,
+            ..Interaction::default()
         };
         return engine::interact(client, &how);
     }

@@ -153,7 +153,10 @@ pub fn settle_as_root(engine: &Engine) {
 }
 
 /// Does it in a child process that is root in the user's namespace. The child reports its own error.
-fn in_child(engine: &Engine, work: impl FnOnce(&Stores) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(super) fn in_child(
+    engine: &Engine,
+    work: impl FnOnce(&Stores) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     match process::fork()? {
         Side::Child => {
             let code = match Stores::enter(engine).and_then(|stores| work(&stores)) {
@@ -191,12 +194,13 @@ pub fn remove(
     let uses = |image: &Image| {
         let user = containers
             .iter()
-            .filter(|c| c.record.image_id == image.id && (!force || c.status.is_running()))
+            .filter(|c| c.record.image_id == Some(image.id) && (!force || c.status.is_running()))
             .max_by_key(|c| c.status.is_running())?;
         let doing = if user.status.is_running() { "running" } else { "stopped" };
         Some(format!("it is used by the {doing} container {} ({})", user.record.name, user.record.id.short()))
     };
-    let layer = |layer: Digest| containers.iter().any(|c| c.record.layers.contains(&layer));
+    let layer =
+        |layer: Digest| containers.iter().any(|c| c.record.needed_layers().any(|needed| *needed == layer));
     Ok(stores.images.remove(&stores.layers, what, force, &InUse { image: &uses, layer: &layer })?)
 }
 

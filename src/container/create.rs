@@ -1,18 +1,19 @@
 //! From a request and an image to a record ([`plan`], pure), and the record onto the disk ([`create`]).
 
+use super::environment::environment;
 use super::id::ContainerId;
-use super::known_user::KnownUser;
 use super::record::{FORMAT, MountKind, MountUse, Record};
-use super::request::{CreateRequest, MountOptions, MountSource, NetworkMode, SeccompChoice, UsernsMode};
+use super::request::{CreateRequest, NetworkMode, SeccompChoice, UsernsMode};
+use super::settings::{Modes, Settings, SystemdMode};
 use super::store::{Places, now, save, take_name};
-use super::{Error, names};
+use super::{Error, ids, mount_plan, names};
 use crate::digest::Digest;
 use crate::image::Image;
-use crate::layers::Ownership;
+use crate::layers::{LayerStore, Ownership};
 use crate::rooted_fs::Root;
 use crate::sandbox::capabilities::{CapSet, granted};
 use crate::sandbox::cgroup::place::Mode as CgroupMode;
-use crate::sandbox::{self, Network, Process, SeccompProfile, Spec, masks};
+use crate::sandbox::{self, Ids, Network, Owner, Process, SeccompProfile, Spec, masks};
 use crate::state::{self, Durability, Lock, Paths};
 use crate::userns::{IdMap, Identity, Mode};
 use crate::volume::{self, Fill, NewVolume, Volumes};
@@ -25,9 +26,8 @@ use std::path::{Path, PathBuf};
 const SHM_SIZE: u64 = 64 << 20;
 const STOP_TIMEOUT: u32 = 10;
 const SIGTERM: i32 = 15;
-/// Podman's, where the image has none.
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
+/// What stops systemd: SIGRTMIN+3 (systemd(1)).
+const SYSTEMD_STOP: i32 = 37;
 /// What a container takes over from its image.
 #[derive(Clone, Debug, Default)]
 pub struct ImageDefaults {
@@ -76,15 +76,38 @@ pub struct Created {
     pub lock: Lock,
 }
 
-/// Makes a container. Nothing is left of one that cannot be made.
+/// What other containers and the machine decide of a new one.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// The container whose namespaces it joins.
+    pub joined: Option<Record>,
+    /// The mounts of `--volumes-from`.
+    pub volumes: Vec<MountUse>,
+    /// Its ids.
+    pub ids: Ids,
+}
+
+/// Makes a container of an image, or of a folder (`--rootfs`). Nothing is left of one that cannot be made.
 pub fn create(
     paths: &Paths,
     identity: &Identity,
     request: &CreateRequest,
-    image: &Image,
+    image: Option<&Image>,
 ) -> Result<Created, Error> {
     let id = ContainerId::random().map_err(Error::io("draw a container id"))?;
-    let mut record = plan(&id, identity, request, image.id, image.diff_ids(), &ImageDefaults::of(image))?;
+    let defaults = image.map(ImageDefaults::of).unwrap_or_default();
+    let layers = image.map(|image| image.diff_ids().to_vec()).unwrap_or_default();
+    // Held until the record says which ids are taken.
+    let _parts = match request.userns {
+        UsernsMode::Auto { .. } => {
+            state::create_dir_private(&paths.locks())?;
+            Some(Lock::exclusive(&paths.locks().join("ids"))?)
+        }
+        _ => None,
+    };
+    let user = request.user.as_deref().unwrap_or(&defaults.user);
+    let surroundings = surroundings(paths, identity, request, &layers, user)?;
+    let mut record = plan(&id, request, image.map(|image| image.id), &layers, &defaults, &surroundings)?;
     super::resources::check_host(&record)?;
     let places = Places::of(paths, &id);
     let lock = loop {
@@ -136,6 +159,44 @@ fn name(paths: &Paths, identity: &Identity, record: &mut Record) -> Result<(), E
     }
 }
 
+/// Looks at what is not the new container's own.
+fn surroundings(
+    paths: &Paths,
+    identity: &Identity,
+    request: &CreateRequest,
+    layers: &[Digest],
+    user: &str,
+) -> Result<Surroundings, Error> {
+    if let Some(zone) = &request.settings.timezone
+        && !super::mounting::zone_file(zone).is_file()
+    {
+        return Err(Error::Request {
+            what: format!(
+                "unknown time zone {zone}: {} is no file",
+                super::mounting::zone_file(zone).display()
+            ),
+            fix: Some("zones are named as below /usr/share/zoneinfo, which the package tzdata brings".into()),
+        });
+    }
+    let joined = super::joins::joined(paths, request)?;
+    let mut volumes: Vec<MountUse> = Vec::new();
+    for from in &request.volumes_from {
+        let record = super::store::find(paths, &from.container)?.record;
+        for used in super::mount_plan::taken_over(&record.mounts, from.read_only) {
+            if !volumes.iter().any(|m| m.destination == used.destination) {
+                volumes.push(used);
+            }
+        }
+    }
+    let of_joined = joined.as_ref().map(|record| &record.spec.ids);
+    let ids = ids::resolve(&request.userns, identity, of_joined, |size| {
+        let store = LayerStore::open(paths, ownership(identity));
+        let folders: Vec<PathBuf> = layers.iter().rev().map(|layer| store.fs_dir(*layer)).collect();
+        ids::free_part(paths, identity, size.unwrap_or_else(|| ids::needed(&folders, user)))
+    })?;
+    Ok(Surroundings { joined, volumes, ids })
+}
+
 /// Makes the sources that are not there: volumes, and folders named with `-v`. The volumes cannot be removed until the
 /// locks are dropped, which is when the record names them.
 fn prepare_mounts(paths: &Paths, record: &Record) -> Result<Vec<Lock>, Error> {
@@ -155,7 +216,7 @@ fn prepare_mounts(paths: &Paths, record: &Record) -> Result<Vec<Lock>, Error> {
                     .or_else(|e| if path.exists() { Ok(()) } else { Err(e) })
                     .map_err(|source| state::Error::Io { action: "create", path: path.clone(), source })?;
             }
-            MountKind::Tmpfs { .. } => {}
+            MountKind::Tmpfs { .. } | MountKind::New { .. } | MountKind::Image { .. } => {}
         }
     }
     Ok(locks)
@@ -169,11 +230,11 @@ fn durability(record: &Record) -> Durability {
 /// What a container is: pure but for a look at bind sources that must exist.
 pub fn plan(
     id: &ContainerId,
-    identity: &Identity,
     request: &CreateRequest,
-    image_id: Digest,
+    image_id: Option<Digest>,
     layers: &[Digest],
     image: &ImageDefaults,
+    surroundings: &Surroundings,
 ) -> Result<Record, Error> {
     let (entrypoint, command) = match &request.entrypoint {
         Some(entrypoint) => (entrypoint.clone(), request.command.clone()),
@@ -183,7 +244,10 @@ pub fn plan(
     let args = [entrypoint.clone(), command.clone()].concat();
     if args.is_empty() {
         return Err(Error::Request {
-            what: format!("no command: image {} has neither ENTRYPOINT nor CMD", request.image),
+            what: match image_id {
+                Some(_) => format!("no command: image {} has neither ENTRYPOINT nor CMD", request.image),
+                None => "no command: a root file system has no default".to_owned(),
+            },
             fix: Some("name a command after the image".into()),
         });
     }
@@ -191,20 +255,21 @@ pub fn plan(
         NetworkMode::Host => Network::Host,
         NetworkMode::Default | NetworkMode::None => Network::None,
     };
-    let hostname = match (&request.hostname, network) {
-        (Some(name), _) => name.clone(),
-        (None, Network::Host) => nix::unistd::gethostname()
-            .ok()
-            .and_then(|name| name.into_string().ok())
-            .unwrap_or_else(|| id.short().to_owned()),
-        (None, Network::None) => id.short().to_owned(),
+    let joined = surroundings.joined.as_ref();
+    let sharing = super::joins::sharing(request, joined)?;
+    let of_host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let hostname = match (&request.hostname, sharing.uts, network) {
+        (Some(name), Owner::Own, _) => name.clone(),
+        (_, Owner::Joined, _) => joined.map_or_else(String::new, |record| record.spec.hostname.clone()),
+        (_, Owner::Host, _) | (None, _, Network::Host) => of_host().unwrap_or_else(|| id.short().to_owned()),
+        (None, Owner::Own, Network::None) => id.short().to_owned(),
     };
-    let keep_id = keep_id(&request.userns, identity)?;
-    let user = match (&request.user, keep_id) {
+    let user = match (&request.user, &surroundings.ids) {
         (Some(user), _) => user.clone(),
-        (None, Some((uid, gid))) => format!("{uid}:{gid}"),
-        (None, None) => image.user.clone(),
+        (None, Ids::Keep { uid, gid }) => format!("{uid}:{gid}"),
+        (None, _) => image.user.clone(),
     };
+    let systemd = is_systemd(request.systemd, &args);
     let capabilities = capabilities(request)?;
     let added = granted(CapSet::EMPTY, &request.cap_add, &[]).map_err(|e| bad(&e))?;
     let (masked_paths, read_only_paths) = if request.privileged {
@@ -215,9 +280,13 @@ pub fn plan(
             masks::resolve(&masks.mask, &masks.unmask, masks::processor_throttles()).map_err(|e| bad(&e))?;
         (paths.masked, paths.read_only)
     };
+    let mut env = environment(request, image, &hostname);
+    if systemd && !env.iter().any(|e| e.starts_with("container_uuid=")) {
+        env.push(format!("container_uuid={}", &id.as_str()[..32]));
+    }
     let process = Process {
         args,
-        env: environment(request, image, &hostname),
+        env,
         cwd: request.workdir.clone().or_else(|| non_empty(&image.workdir)).unwrap_or_else(|| "/".into()),
         user,
         capabilities,
@@ -232,8 +301,21 @@ pub fn plan(
         },
         terminal: request.tty,
         init: request.init,
+        attributes: request.attributes.clone(),
     };
-    let mounts = mounts(request, image)?;
+    super::joins::check_sysctls(request, &sharing, network)?;
+    let mounts = mount_plan::mounts(request, &surroundings.volumes, &image.volumes, systemd)?;
+    let settings = Settings {
+        modes: Modes {
+            userns: request.userns.name().to_owned(),
+            pid: request.pid.text(),
+            ipc: request.ipc.text(),
+            uts: request.uts.text(),
+        },
+        joins: joined.map(|record| record.id.clone()),
+        systemd,
+        ..request.settings.clone()
+    };
     request.limits.check()?;
     if request.cgroup.mode == CgroupMode::Disabled && !request.limits.is_empty() {
         return Err(Error::Request {
@@ -251,14 +333,18 @@ pub fn plan(
         layers: layers.to_vec(),
         spec: Spec {
             hostname,
+            domainname: request.domainname.clone(),
             process,
             read_only_root: request.read_only,
             mounts: Vec::new(),
+            devices: request.devices.clone(),
+            sysctls: request.sysctls.clone(),
             shm_size: request.shm_size.unwrap_or(SHM_SIZE),
             masked_paths,
             read_only_paths,
             network,
-            keep_id,
+            sharing,
+            ids: surroundings.ids.clone(),
             privileged: request.privileged,
             host_cgroup_namespace: request.cgroup.host_namespace,
         },
@@ -272,12 +358,30 @@ pub fn plan(
         log: request.log.clone(),
         interactive: request.interactive,
         rm: request.rm,
-        stop_signal: request.stop_signal.or(image.stop_signal).unwrap_or(SIGTERM),
+        stop_signal: request.stop_signal.or(image.stop_signal).unwrap_or(if systemd {
+            SYSTEMD_STOP
+        } else {
+            SIGTERM
+        }),
         stop_timeout: request.stop_timeout.unwrap_or(STOP_TIMEOUT),
         detach_keys: request.detach_keys.clone(),
         limits: request.limits.clone(),
         cgroup: request.cgroup.clone(),
+        settings,
     })
+}
+
+/// Whether the command is an init that wants what systemd wants, as podman decides it.
+fn is_systemd(mode: SystemdMode, args: &[String]) -> bool {
+    let command = args.first().map_or("", String::as_str);
+    match mode {
+        SystemdMode::Always => true,
+        SystemdMode::Never => false,
+        SystemdMode::Auto => {
+            matches!(command, "/sbin/init" | "/usr/sbin/init" | "/usr/local/sbin/init")
+                || command.rsplit('/').next() == Some("systemd")
+        }
+    }
 }
 
 fn bad(error: &dyn crate::diagnose::Diagnose) -> Error {
@@ -288,111 +392,11 @@ fn non_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn keep_id(mode: &UsernsMode, identity: &Identity) -> Result<Option<(u32, u32)>, Error> {
-    let UsernsMode::KeepId { uid, gid } = mode else { return Ok(None) };
-    let ids = (uid.unwrap_or(identity.uid), gid.unwrap_or(identity.gid));
-    if let Mode::Single { why } = &identity.mode {
-        return Err(Error::Request {
-            what: "--userns=keep-id needs subordinate ids".into(),
-            fix: Some(format!("{why}; 'coracle doctor' has the command that an administrator can run")),
-        });
-    }
-    Ok((ids != (0, 0)).then_some(ids))
-}
-
 fn capabilities(request: &CreateRequest) -> Result<CapSet, Error> {
     if request.privileged {
         return Ok(CapSet::ALL);
     }
     granted(CapSet::DEFAULT, &request.cap_add, &request.cap_drop).map_err(|e| bad(&e))
-}
-
-/// Later settings of a variable replace earlier ones in place.
-fn environment(request: &CreateRequest, image: &ImageDefaults, hostname: &str) -> Vec<String> {
-    let mut env: Vec<String> =
-        vec![DEFAULT_PATH.into(), "container=coracle".into(), format!("HOSTNAME={hostname}")];
-    let mut set = |name: &str, entry: String| {
-        let is_it = |e: &String| e.split_once('=').is_some_and(|(n, _)| n == name);
-        match env.iter_mut().find(|e| is_it(e)) {
-            Some(old) => *old = entry,
-            None => env.push(entry),
-        }
-    };
-    for entry in image.env.iter().filter(|e| e.contains('=')) {
-        let name = entry.split('=').next().unwrap_or_default();
-        if !request.unset_env.iter().any(|unset| unset == name) {
-            set(name, entry.clone());
-        }
-    }
-    for (name, value) in &request.env {
-        set(name, format!("{name}={value}"));
-    }
-    env
-}
-
-/// What is mounted: what the user asked for, the image's volumes, and the tmpfs of `--read-only`; parents first.
-fn mounts(request: &CreateRequest, image: &ImageDefaults) -> Result<Vec<MountUse>, Error> {
-    let mut list: Vec<MountUse> = Vec::new();
-    let anonymous = || {
-        let name = NewVolume::anonymous(Durability::Process)?.name;
-        Ok::<_, Error>(MountKind::Volume { name, anonymous: true })
-    };
-    for mount in &request.mounts {
-        let kind = match &mount.source {
-            MountSource::Bind { path, create } => {
-                if !create && fs::symlink_metadata(path).is_err() {
-                    return Err(Error::Request {
-                        what: format!("bind source {} does not exist", path.display()),
-                        fix: Some("create it, or use -v, which creates a missing folder".into()),
-                    });
-                }
-                MountKind::Bind { path: path.clone() }
-            }
-            MountSource::Volume { name } => MountKind::Volume { name: name.clone(), anonymous: false },
-            MountSource::AnonymousVolume => anonymous()?,
-            MountSource::Tmpfs { size, mode } => {
-                MountKind::Tmpfs { size: *size, mode: mode.unwrap_or(0o1777) }
-            }
-        };
-        let destination = clean(&mount.destination);
-        if list.iter().any(|m| m.destination == destination) {
-            return Err(Error::Request {
-                what: format!("{destination} is mounted on twice"),
-                fix: Some("name each destination once".into()),
-            });
-        }
-        list.push(MountUse { kind, destination, options: mount.options });
-    }
-    for destination in image.volumes.iter().map(|v| clean(v)) {
-        if !list.iter().any(|m| m.destination == destination) {
-            list.push(MountUse { kind: anonymous()?, destination, options: MountOptions::default() });
-        }
-    }
-    if request.read_only && request.read_only_tmpfs {
-        for destination in ["/run", "/tmp", "/var/tmp"] {
-            if !list.iter().any(|m| m.destination == destination) {
-                let kind =
-                    MountKind::Tmpfs { size: None, mode: if destination == "/run" { 0o755 } else { 0o1777 } };
-                let (destination, options) = (destination.to_owned(), MountOptions::default());
-                list.push(MountUse { kind, destination, options });
-            }
-        }
-    }
-    list.sort_by_key(|m| m.destination.matches('/').count());
-    Ok(list)
-}
-
-/// An absolute path without `.`, `..` and repeated slashes.
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// How owners are kept in layers.
@@ -415,17 +419,25 @@ pub(super) fn dress_upper(top: Option<&Path>, upper: &Path, maps: &(IdMap, IdMap
     Ok(())
 }
 
-/// Inside the container, with only the image mounted: makes the user known who keeps their ids, fills fresh volumes with
-/// what the image has there, and gives sources marked `U` to the container's user.
-pub(super) fn furnish(paths: &Paths, identity: &Identity, record: &Record, root: &Root) -> Result<(), Error> {
-    if let Some(inside) = record.spec.keep_id {
-        let user = KnownUser::of_host((identity.uid, identity.gid), inside, |home| home_of(record, home));
-        user.make_known(root).map_err(Error::io("make the user known in the container"))?;
-    }
+/// With only the image mounted: makes users known, fills fresh volumes with what the image has there, and gives sources
+/// marked `U` to the container's user. Done inside; or outside, in U, where the container has no id for the user's files: then
+/// `maps` are the container's.
+pub(super) fn furnish(
+    paths: &Paths,
+    identity: &Identity,
+    record: &Record,
+    root: &Root,
+    maps: Option<&(IdMap, IdMap)>,
+) -> Result<(), Error> {
+    super::known_user::make_known(identity, record, root)?;
     if record.mounts.is_empty() {
         return Ok(());
     }
     let user = sandbox::users::exec_user(root, &record.spec.process.user).map_err(|e| bad(&e))?;
+    let owner = match maps {
+        None => (user.uid, user.gid),
+        Some((uids, gids)) => (uids.outside(user.uid).unwrap_or(0), gids.outside(user.gid).unwrap_or(0)),
+    };
     let volumes = Volumes::new(paths);
     for used in &record.mounts {
         let source = match &used.kind {
@@ -437,17 +449,18 @@ pub(super) fn furnish(paths: &Paths, identity: &Identity, record: &Record, root:
                         root,
                         path: Path::new(&used.destination),
                         copy: !used.options.no_copy,
-                        owner: (user.uid, user.gid),
+                        owner,
                         durability: durability(record),
                     },
                 )?;
                 volume.data()
             }
             MountKind::Bind { path } => path.clone(),
-            MountKind::Tmpfs { .. } => continue,
+            _ => continue,
         };
-        if used.options.chown {
-            volume::chown_recursive(&source, user.uid, user.gid)?;
+        // With an overlay it is the overlay's root that is given away.
+        if used.options.chown && !used.options.overlay {
+            volume::chown_recursive(&source, owner.0, owner.1)?;
         }
     }
     Ok(())
@@ -455,7 +468,7 @@ pub(super) fn furnish(paths: &Paths, identity: &Identity, record: &Record, root:
 
 /// Where the user is at home: in the home directory of the host if that is mounted, or a folder that it is in; else where
 /// the container's command starts, as podman has it.
-fn home_of(record: &Record, host: &str) -> String {
+pub(super) fn home_of(record: &Record, host: &str) -> String {
     let is_there = |m: &MountUse| !host.is_empty() && Path::new(host).starts_with(&m.destination);
     let home = if record.mounts.iter().any(is_there) { host } else { &record.spec.process.cwd };
     home.to_owned()
@@ -464,18 +477,10 @@ fn home_of(record: &Record, host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::request;
-
-    fn identity() -> Identity {
-        Identity {
-            uid: 1000,
-            gid: 1000,
-            mode: Mode::Subordinate { uids: IdMap::default(), gids: IdMap::default() },
-        }
-    }
 
     fn planned(request: &CreateRequest, image: &ImageDefaults) -> Result<Record, Error> {
-        plan(&ContainerId::random().unwrap(), &identity(), request, Digest::of(b""), &[], image)
+        let id = ContainerId::random().unwrap();
+        plan(&id, request, Some(Digest::of(b"")), &[], image, &Surroundings::default())
     }
 
     #[test]
@@ -498,44 +503,5 @@ mod tests {
         }
         let request = CreateRequest { entrypoint: Some(vec![]), ..Default::default() };
         assert!(planned(&request, &image).is_err());
-    }
-
-    #[test]
-    fn later_variables_replace_earlier_ones_and_unset_ones_are_gone() {
-        let request = CreateRequest {
-            command: vec!["x".into()],
-            env: vec![("A".into(), "2".into()), ("B".into(), "=".into())],
-            unset_env: vec!["C".into()],
-            ..Default::default()
-        };
-        let image = ImageDefaults {
-            env: ["PATH=/x", "A=1", "C=3"].map(str::to_owned).to_vec(),
-            ..Default::default()
-        };
-        let env = planned(&request, &image).unwrap().spec.process.env;
-        assert_eq!(env[0], "PATH=/x");
-        assert_eq!(env[3..], ["A=2".to_owned(), "B==".to_owned()]);
-    }
-
-    #[test]
-    fn destinations_are_cleaned_parents_come_first_and_doubles_are_refused() {
-        let mount = |at: &str| request::MountRequest {
-            source: MountSource::AnonymousVolume,
-            destination: at.into(),
-            options: MountOptions::default(),
-        };
-        let mut request = CreateRequest {
-            command: vec!["x".into()],
-            mounts: vec![mount("/a//b/../c"), mount("/a")],
-            read_only: true,
-            read_only_tmpfs: true,
-            ..Default::default()
-        };
-        let record =
-            planned(&request, &ImageDefaults { volumes: vec!["/a/".into()], ..Default::default() }).unwrap();
-        let at: Vec<_> = record.mounts.iter().map(|m| m.destination.as_str()).collect();
-        assert_eq!(at, ["/a", "/run", "/tmp", "/a/c", "/var/tmp"]);
-        request.mounts.push(mount("/a/."));
-        assert!(planned(&request, &ImageDefaults::default()).is_err());
     }
 }

@@ -102,7 +102,7 @@ fn session(
     let (child, channel) = sandbox::join(&JoinRequest {
         container: init.as_fd(),
         cgroup: cgroup.as_ref().map(AsFd::as_fd),
-        network: container.record.spec.network,
+        namespaces: container.record.spec.entered_namespaces(),
         process,
         stdio,
         window,

@@ -52,7 +52,17 @@ pub fn start(
     };
     recover::conclude(&container.places)?;
     let Container { record, places, .. } = &container;
-    monitor::start(monitor::Start { paths, identity, record, places, lock, window, background: true })
+    let preserved = Vec::new();
+    monitor::start(monitor::Start {
+        paths,
+        identity,
+        record,
+        places,
+        lock,
+        window,
+        background: true,
+        preserved,
+    })
 }
 
 /// The processes of a running container: its first one and its monitor, both verified.

@@ -12,14 +12,20 @@
 //! Whoever finds a folder whose lock is free and whose work is not finished finishes it ([`recover`]).
 
 pub mod create;
+mod environment;
 pub mod etc_files;
 pub mod exec;
 pub mod files;
 pub mod id;
+pub mod ids;
+pub mod joins;
 mod known_user;
+mod leftovers;
 pub mod lifecycle;
 pub mod logs;
 pub mod monitor;
+mod mount_plan;
+mod mounting;
 mod names;
 pub mod processes;
 pub mod record;
@@ -28,6 +34,7 @@ pub mod rename;
 pub mod request;
 pub mod resources;
 pub mod session;
+pub mod settings;
 pub mod store;
 
 use crate::diagnose::{Diagnose, EXIT_OURS};

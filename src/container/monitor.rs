@@ -7,26 +7,25 @@
 //!
 //! The CLI stays outside of the user's namespace, from where the set-uid helpers can write its id map, and waits.
 
-use super::etc_files::{self, HostFiles, Hosts};
-use super::record::{Exit, Live, MountKind, ProcessId, Record, Started};
+use super::leftovers::MountNamespace;
+use super::mounting::{Mounting, in_one_line, write_files};
+use super::record::{Exit, Live, MountKind, MountUse, ProcessId, Record, Started};
 use super::rename::release_name_of;
 use super::session::{Client, Ended, Failure, Frame, Pump, Streams, Undelivered, make_streams};
-use super::store::{Places, now};
+use super::store::{Entry, Places, load, now};
 use super::{Error, logs, recover, resources};
 use crate::kernel::process::{self, Side};
-use crate::layers::{LayerStore, ShiftedLayers};
 use crate::rooted_fs::Root;
-use crate::sandbox::{self, FromInit, Hooks, Mount, MountAttributes, Network, Process, Source};
+use crate::sandbox::{self, FromInit, Hooks, Owner, Process};
 use crate::state::{self, Durability, Lock, Paths};
-use crate::union::{self, Layers, Upper};
-use crate::userns::{self, Identity, Mapper, Mode, Namespace};
+use crate::userns::{self, IdMap, Identity, Mapper, Mode, Namespace};
 use crate::volume::{self, Volumes};
 use rustix::process::Signal;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::time::Duration;
 
 /// Everything a start needs.
 pub struct Start<'a> {
@@ -44,6 +43,8 @@ pub struct Start<'a> {
     pub window: Option<rustix::termios::Winsize>,
     /// Whether it is meant to go on when its caller has gone.
     pub background: bool,
+    /// Descriptors from 3 on that its command gets (`--preserve-fds`).
+    pub preserved: Vec<OwnedFd>,
 }
 
 /// Starts a container: forks its monitor and returns the first client's end of its session. The caller has one thread.
@@ -58,7 +59,7 @@ pub fn start(start: Start<'_>) -> Result<Client, Error> {
             process::exit_now(0)
         }
         Side::Parent(monitor) => {
-            drop((theirs, map_side, start.lock));
+            drop((theirs, map_side, start.lock, start.preserved));
             // One byte asks for the id map; the end of the socket means that none is needed.
             let mut byte = [0];
             if map_request.read(&mut byte).unwrap_or(0) == 1 {
@@ -73,9 +74,10 @@ pub fn start(start: Start<'_>) -> Result<Client, Error> {
     }
 }
 
-fn monitor(start: Start<'_>, client: UnixStream, map_side: UnixStream) {
+fn monitor(mut start: Start<'_>, client: UnixStream, map_side: UnixStream) {
     let mut client = Some(client);
-    let undelivered = match supervise(&start, &mut client, map_side) {
+    let preserved = std::mem::take(&mut start.preserved);
+    let undelivered = match supervise(&start, &mut client, map_side, preserved) {
         Ok(undelivered) => undelivered,
         Err(error) => {
             let failure = Failure::of(&error);
@@ -120,6 +122,7 @@ fn supervise(
     start: &Start<'_>,
     client: &mut Option<UnixStream>,
     map_side: UnixStream,
+    preserved: Vec<OwnedFd>,
 ) -> Result<Undelivered, Error> {
     let Start { paths, identity, record, places, .. } = start;
     leave_cli(&format!("monitor {}", record.name))?;
@@ -129,43 +132,76 @@ fn supervise(
         start.lock.sign(pid, start_time)?;
     }
     let cgroup = resources::begin(record, start.background)?;
-    let (etc_mounts, listener, pipes) = enter_userns(paths, identity, map_side, || {
+    let (files, listener, pipes) = enter_userns(paths, identity, map_side, || {
         let pipes = make_streams(record.interactive, record.spec.process.terminal);
-        Ok((write_etc_files(record, places)?, listen(places)?, pipes.map_err(Error::io("make pipes"))?))
+        Ok((write_files(record, places)?, listen(places)?, pipes.map_err(Error::io("make pipes"))?))
     })?;
     let (stdio, mut streams) = pipes;
 
-    let layers = prepare_layers(paths, identity, record, places)?;
+    let joins = joined(paths, record)?;
+    let shm = match (&joins, record.spec.sharing.ipc) {
+        (Some(other), Owner::Joined) => Some(sandbox::outside::shm_of(other.as_fd())?),
+        _ => None,
+    };
+    let mounting = Mounting::prepare(paths, identity, record, places, files)?;
+    let furnish = |root: &Root, maps| super::create::furnish(paths, identity, record, root, maps);
+    let made = mounting.make(&|root| furnish(root, Some(&mounting.maps)))?;
+    if mounting.is_outside() {
+        give_away(&stdio, &mounting.maps);
+    }
     let started = now();
     if !record.rm {
         let state = Started { started, boot_id: state::boot_id()? };
         state::write_json(&places.data.join("state.json"), &state, Durability::PowerCut)?;
     }
-    let mut mounts = resolve_mounts(paths, record);
-    mounts.extend(etc_mounts);
 
     let cgroup = cgroup.finish(record, places)?;
     let (child, channel) = sandbox::spawn(
         &record.spec,
         &Hooks {
-            root: &|| union::mount(&layers).map_err(|e| in_one_line(&e)),
-            place: &places.data,
-            mounts,
-            maps: maps(identity, record),
+            root: &|| match &made.root {
+                Some(root) => root.try_clone().map_err(|e| e.to_string()),
+                None => mounting.mount_root(),
+            },
+            place: &mounting.place(places),
+            mounts: mounting.mounts.clone(),
+            ready: made.ready,
+            joins,
+            shm,
+            copy: &volume::copy_contents,
+            preserved: &preserved,
+            maps: mounting.maps.clone(),
             single_id: matches!(identity.mode, Mode::Single { .. }),
             cgroup: cgroup.as_ref().map(|made| made.group.as_fd()),
             stdio,
             window: start.window,
-            furnish: &|root| furnish(paths, identity, record, root),
+            furnish: &|root| match mounting.is_outside() {
+                true => Ok(()),
+                false => furnish(root, None).map_err(|e| in_one_line(&e)),
+            },
         },
     )?;
+    // Of a process that has ended nothing could be looked at.
+    let namespace = match record.spec.sharing.pid {
+        Owner::Own => None,
+        _ => Some(MountNamespace::of(&child)?),
+    };
+    channel.send_go().map_err(Error::io("start the container's first process"))?;
     await_running(&channel, &child, &record.spec.process, &mut streams)?;
-    drop(channel);
+    drop((channel, made.root, preserved));
     let init = ProcessId::of(child.pid);
     if let (Some(init), Some(monitor)) = (init, monitor) {
         let kept = cgroup.as_ref().map(|made| made.kept.clone());
         let live = Live { monitor, init, started, boot_id: state::boot_id()?, cgroup: kept };
         state::write_json(&places.run.join("live.json"), &live, Durability::Process)?;
+    }
+
+    if let Some(path) = &record.settings.pidfile {
+        fs::write(path, child.pid.to_string()).map_err(|source| state::Error::Io {
+            action: "write",
+            path: path.clone(),
+            source,
+        })?;
     }
 
     let mut log = logs::LogWriter::open(&places.data, &record.log);
@@ -183,13 +219,47 @@ fn supervise(
     if recover::is_needed(paths).unwrap_or(false) {
         let _ = recover::recover(paths);
     }
+    if record.settings.timeout > 0 {
+        pump.end_after(Duration::from_secs(record.settings.timeout.into()));
+    }
     let ended = pump.run().map_err(Error::io("run the session"))?;
+    if let Some(namespace) = namespace {
+        namespace.end();
+    }
     let oom_killed = cgroup.is_some_and(|made| made.group.oom_kills() > 0);
     let concluded = conclude(start, started, ended, oom_killed);
     Ok(pump.finish(&match &concluded {
         Ok(()) => Frame::Exited(ended.exit_code()),
         Err(error) => Frame::Failed(serde_json::to_vec(&Failure::of(error)).unwrap_or_default()),
     }))
+}
+
+/// The first process of the container that is joined, if one is.
+fn joined(paths: &Paths, record: &Record) -> Result<Option<OwnedFd>, Error> {
+    let Some(id) = &record.settings.joins else { return Ok(None) };
+    let container = load(paths, id)?.ok_or_else(|| Error::NotFound(id.to_string()))?;
+    match super::lifecycle::init_of(paths, &container) {
+        Ok(init) => Ok(Some(init)),
+        Err(Error::State { name, .. }) => Err(Error::State {
+            name,
+            state: "not running, so its namespaces cannot be joined",
+            fix: "start it first",
+        }),
+        Err(e) => Err(e),
+    }
+}
+
+/// The pipes are the user's, whom the container does not know: its root is to open /dev/stdout, and pass it on.
+fn give_away(stdio: &sandbox::Stdio, maps: &(IdMap, IdMap)) {
+    let (Some(uid), Some(gid)) = (maps.0.outside(0), maps.1.outside(0)) else { return };
+    for stream in [&stdio.stdin, &stdio.stdout, &stdio.stderr] {
+        let is_pipe = rustix::fs::fstat(stream)
+            .is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Fifo);
+        if is_pipe {
+            let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+            let _ = rustix::fs::fchown(stream, Some(uid), Some(gid));
+        }
+    }
 }
 
 /// A process that outlives the CLI is nobody's job: its own session, no terminal, no working directory that could be in the way.
@@ -233,128 +303,6 @@ fn enter_userns<T>(
         userns::advertise(paths)?;
     }
     done.unwrap_or_else(meanwhile)
-}
-
-/// The id maps of the container's namespace over the user's.
-pub(super) fn maps(identity: &Identity, record: &Record) -> (userns::IdMap, userns::IdMap) {
-    identity.container_maps(record.spec.keep_id)
-}
-
-/// The image's layers, top first, and data-only ones where they are shown under other owners.
-pub(super) fn lower_layers(
-    paths: &Paths,
-    identity: &Identity,
-    record: &Record,
-) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Error> {
-    let store = LayerStore::open(paths, super::create::ownership(identity));
-    if record.spec.keep_id.is_none() {
-        return Ok((record.layers.iter().rev().map(|layer| store.fs_dir(*layer)).collect(), Vec::new()));
-    }
-    let maps = maps(identity, record);
-    let ShiftedLayers { lower, data_only } = store.shifted(&record.layers, &maps.0, &maps.1)?;
-    Ok((lower, data_only))
-}
-
-/// The image's layers, top first, and a writable one that belongs to the container's root.
-pub(super) fn prepare_layers(
-    paths: &Paths,
-    identity: &Identity,
-    record: &Record,
-    places: &Places,
-) -> Result<Layers, Error> {
-    let (lower, data_only) = lower_layers(paths, identity, record)?;
-    let maps = maps(identity, record);
-    let upper =
-        Upper { upper: places.data.join("upper"), work: places.data.join("work"), volatile: record.rm };
-    for folder in [&upper.upper, &upper.work] {
-        match fs::create_dir(folder) {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(state::Error::Io { action: "create", path: folder.clone(), source: e }.into());
-            }
-            _ => {}
-        }
-    }
-    super::create::dress_upper(lower.first().map(PathBuf::as_path), &upper.upper, &maps)?;
-    Ok(Layers { lower, data_only, upper: Some(upper) })
-}
-
-/// The mounts that the user asked for, with volumes as the folders that they are.
-pub(super) fn resolve_mounts(paths: &Paths, record: &Record) -> Vec<Mount> {
-    let mount = |used: &super::record::MountUse| {
-        let options = &used.options;
-        let source = match &used.kind {
-            MountKind::Bind { path } => {
-                Source::Bind { path: path.clone(), recursive: !options.non_recursive }
-            }
-            MountKind::Volume { name, .. } => {
-                Source::Bind { path: paths.volumes().join(name).join("_data"), recursive: true }
-            }
-            MountKind::Tmpfs { size, mode } => Source::Tmpfs { size: *size, mode: *mode },
-        };
-        let attributes = MountAttributes {
-            read_only: options.read_only,
-            no_exec: options.no_exec,
-            suid: options.suid,
-            dev: options.dev,
-            propagation: options.propagation,
-        };
-        Mount { source, destination: used.destination.clone(), attributes }
-    };
-    record.mounts.iter().map(mount).collect()
-}
-
-/// /etc/hosts, /etc/hostname and /etc/resolv.conf: files in the run root, bound over those of the image unless the
-/// user mounts something there.
-fn write_etc_files(record: &Record, places: &Places) -> Result<Vec<Mount>, Error> {
-    let host = record.spec.network == Network::Host;
-    let of_host = HostFiles::read();
-    let hosts = Hosts {
-        host: host.then_some(of_host.hosts.as_str()),
-        add_hosts: &record.add_hosts,
-        names: &[&record.spec.hostname, &record.name],
-        address: None,
-    };
-    let files = [
-        ("hosts", hosts.text()?),
-        ("hostname", etc_files::hostname(&record.spec.hostname)?),
-        ("resolv.conf", etc_files::resolv_conf(&of_host, &record.dns, host)?),
-    ];
-    let mut mounts = Vec::new();
-    for (name, text) in files {
-        let destination = format!("/etc/{name}");
-        if record.mounts.iter().any(|m| m.destination == destination) {
-            continue;
-        }
-        let path = places.run.join(name);
-        fs::write(&path, text).map_err(|source| state::Error::Io {
-            action: "write",
-            path: path.clone(),
-            source,
-        })?;
-        // World-readable inside, whatever the umask was; the folder is private.
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        fs::set_permissions(&path, mode).map_err(|source| state::Error::Io {
-            action: "write",
-            path: path.clone(),
-            source,
-        })?;
-        let source = Source::Bind { path, recursive: false };
-        mounts.push(Mount { source, destination, attributes: MountAttributes::default() });
-    }
-    Ok(mounts)
-}
-
-/// Inside, when only the image is mounted: what [`super::create::furnish`] does, for [`Hooks`].
-fn furnish(paths: &Paths, identity: &Identity, record: &Record, root: &Root) -> Result<(), String> {
-    super::create::furnish(paths, identity, record, root).map_err(|e| in_one_line(&e))
-}
-
-/// An error with its causes, for crossing into another process's error.
-fn in_one_line(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", in_one_line(source)),
-        None => error.to_string(),
-    }
 }
 
 /// The socket for `attach`, named through its folder's descriptor: a path in `sun_path` may have 107 bytes only.
@@ -430,8 +378,10 @@ fn conclude(start: &Start<'_>, started: u64, ended: Ended, oom_killed: bool) -> 
 pub(super) fn remove(paths: &Paths, record: &Record, places: &Places) -> Result<(), Error> {
     for used in &record.mounts {
         if let MountKind::Volume { name, anonymous: true } = &used.kind {
-            match Volumes::new(paths).remove(name, |_| Ok(Vec::new())) {
-                Err(volume::Error::Missing(_)) => {}
+            // Another container may have it by --volumes-from: then it stays, as with docker.
+            let users = |name: &str| Ok(other_users(paths, record, name));
+            match Volumes::new(paths).remove(name, users) {
+                Err(volume::Error::Missing(_) | volume::Error::InUse { .. }) => {}
                 other => other?,
             }
         }
@@ -444,4 +394,18 @@ pub(super) fn remove(paths: &Paths, record: &Record, places: &Places) -> Result<
         state::empty_trash(paths)?;
     }
     recover::forget_run(places)
+}
+
+/// The other containers that have a volume.
+fn other_users(paths: &Paths, record: &Record, volume: &str) -> Vec<String> {
+    let has = |m: &MountUse| matches!(&m.kind, MountKind::Volume { name, .. } if name == volume);
+    let entries = super::store::list(paths).unwrap_or_default().into_iter();
+    entries
+        .filter_map(|entry| match entry {
+            Entry::Whole(other) if other.record.id != record.id => Some(other.record),
+            _ => None,
+        })
+        .filter(|other| other.mounts.iter().any(has))
+        .map(|other| other.name)
+        .collect()
 }

@@ -5,11 +5,11 @@
 //! executed, mounted or trusted for it. Each process is read through one descriptor of its folder, which never comes
 //! to mean another process.
 
+use super::Error;
 use super::files::Ids;
 use super::lifecycle::{init_of, settled};
 use super::record::Live;
 use super::store::Container;
-use super::{Error, monitor};
 use crate::rooted_fs::Root;
 use crate::sandbox::users;
 use crate::state::Paths;
@@ -95,7 +95,7 @@ pub fn processes(paths: &Paths, identity: &Identity, container: &Container) -> R
     userns::enter(paths, identity)?;
     let pid = container.live.as_ref().map_or(0, |live: &Live| live.init.pid);
     let found = Snapshot::take(pid).map_err(Error::io("read the container's processes"))?;
-    let ids = Ids::of(monitor::maps(identity, &container.record));
+    let ids = Ids::of(super::ids::maps(identity, &container.record.spec.ids));
     let host = |uid: u32, gid: u32| match &identity.mode {
         Mode::Subordinate { uids, gids } => {
             (uids.outside(uid).unwrap_or(uid), gids.outside(gid).unwrap_or(gid))

@@ -2,6 +2,7 @@
 
 use super::id::ContainerId;
 use super::request::{CgroupOptions, Dns, LogOptions, MountOptions, NetworkMode};
+use super::settings::Settings;
 use crate::digest::Digest;
 use crate::sandbox::Spec;
 use crate::sandbox::cgroup::Limits;
@@ -25,8 +26,8 @@ pub struct Record {
     pub created: u64,
     /// The image's name as the user typed it.
     pub image: String,
-    /// The image's id.
-    pub image_id: Digest,
+    /// The image's id; none of a container that runs a folder of the host.
+    pub image_id: Option<Digest>,
     /// The image's layers, bottom first.
     pub layers: Vec<Digest>,
     /// The sandbox.
@@ -63,6 +64,9 @@ pub struct Record {
     /// Where its cgroup is.
     #[serde(default)]
     pub cgroup: CgroupOptions,
+    /// What else it was asked for.
+    #[serde(default)]
+    pub settings: Settings,
 }
 
 /// One mount of a container.
@@ -98,7 +102,38 @@ pub enum MountKind {
         size: Option<u64>,
         /// Mode.
         mode: u32,
+        /// Further options of mount(8).
+        #[serde(default)]
+        options: Vec<String>,
+        /// Filled with what the image has there.
+        #[serde(default)]
+        copy_up: bool,
     },
+    /// Another new file system: devpts or ramfs.
+    New {
+        /// Its kind.
+        kind: String,
+        /// Options of mount(8).
+        options: Vec<String>,
+    },
+    /// The files of an image.
+    Image {
+        /// Its name as the user typed it.
+        name: String,
+        /// Its layers, bottom first.
+        layers: Vec<Digest>,
+    },
+}
+
+impl Record {
+    /// The layers that it needs: its image's and those of the images that are mounted.
+    pub fn needed_layers(&self) -> impl Iterator<Item = &Digest> {
+        let mounted = self.mounts.iter().flat_map(|used| match &used.kind {
+            MountKind::Image { layers, .. } => layers.as_slice(),
+            _ => &[],
+        });
+        self.layers.iter().chain(mounted)
+    }
 }
 
 /// `state.json`: that a container has been started. In the data root, so that it is known after a reboot.

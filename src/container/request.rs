@@ -1,8 +1,12 @@
 //! What a user asks a container to be: the typed form of the flags of `create` and `run`, before any image has
 //! been looked at. The command line makes it; [`super`] turns it, with an image, into an immutable spec.
 
+use super::ids::GivenRange;
+use super::settings::{ImageVolumes, NamespaceMode, Settings, SystemdMode, VolumesFrom};
+use crate::digest::Digest;
 use crate::sandbox::cgroup::Limits;
 use crate::sandbox::cgroup::place::Mode;
+use crate::sandbox::{Device, ProcessAttributes};
 pub use crate::sandbox::{Propagation, Rlimit};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,18 +27,40 @@ pub struct CreateRequest {
     pub env: Vec<(String, String)>,
     /// `--unsetenv`: names removed from the image's environment.
     pub unset_env: Vec<String>,
+    /// `--unsetenv-all`: nothing of the image's environment, nor what every container has.
+    pub unset_all_env: bool,
+    /// `--env-host` and `--http-proxy`: variables of the host, weaker than the image's.
+    pub host_env: Vec<(String, String)>,
+    /// `--env-merge`: values in which variables of the image are replaced.
+    pub env_merge: Vec<(String, String)>,
     /// `-w`, absolute.
     pub workdir: Option<String>,
     /// `-u`: `user[:group]`, names or numbers; resolved against the image's passwd and group files.
     pub user: Option<String>,
     /// `-h`, validated.
     pub hostname: Option<String>,
+    /// `--domainname`.
+    pub domainname: Option<String>,
     /// `-l` and `--label-file`.
     pub labels: BTreeMap<String, String>,
     /// `-v`, `--mount`, `--tmpfs`, in the order given.
     pub mounts: Vec<MountRequest>,
-    /// `--userns`.
+    /// `--volumes-from`.
+    pub volumes_from: Vec<VolumesFrom>,
+    /// `--image-volume`.
+    pub image_volumes: ImageVolumes,
+    /// `--device`.
+    pub devices: Vec<Device>,
+    /// `--userns`, `--uidmap`, `--gidmap`.
     pub userns: UsernsMode,
+    /// `--pid`.
+    pub pid: NamespaceMode,
+    /// `--ipc`.
+    pub ipc: NamespaceMode,
+    /// `--uts`.
+    pub uts: NamespaceMode,
+    /// `--sysctl`: names with dots, values.
+    pub sysctls: Vec<(String, String)>,
     /// `--network`.
     pub network: NetworkMode,
     /// `--privileged`.
@@ -77,6 +103,12 @@ pub struct CreateRequest {
     pub limits: Limits,
     /// `--cgroups`, `--cgroup-parent`, `--cgroupns`.
     pub cgroup: CgroupOptions,
+    /// `--group-add`, `--umask`, `--personality`, `--oom-score-adj`.
+    pub attributes: ProcessAttributes,
+    /// `--systemd`.
+    pub systemd: SystemdMode,
+    /// What is recorded as it is.
+    pub settings: Settings,
 }
 
 /// Where a container's cgroup is, and what it sees of the tree.
@@ -136,6 +168,29 @@ pub enum MountSource {
         size: Option<u64>,
         /// Mode of its root, default 1777.
         mode: Option<u32>,
+        /// Further options of mount(8).
+        options: Vec<String>,
+        /// `tmpcopyup`: filled with what the image has there.
+        copy_up: bool,
+    },
+    /// Another new file system: devpts or ramfs.
+    New {
+        /// Its kind.
+        kind: String,
+        /// Options of mount(8).
+        options: Vec<String>,
+    },
+    /// The files of an image.
+    Image {
+        /// Its name as typed.
+        name: String,
+        /// Its layers, bottom first, once it has been looked up.
+        layers: Vec<Digest>,
+    },
+    /// What matches a pattern on the host, each by its name in the destination, or with `/` where it is on the host.
+    Glob {
+        /// The pattern, absolute.
+        pattern: String,
     },
 }
 
@@ -158,11 +213,13 @@ pub struct MountOptions {
     pub propagation: Propagation,
     /// `bind` instead of `rbind`: without what is mounted below the source.
     pub non_recursive: bool,
+    /// `O`: what is written goes to a layer of the container's that is thrown away when it ends.
+    #[serde(default)]
+    pub overlay: bool,
 }
 
-/// `--userns`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// `--userns`, `--uidmap`, `--gidmap`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum UsernsMode {
     /// Root in the container is the user, other ids are the user's subordinate ids.
     #[default]
@@ -174,6 +231,36 @@ pub enum UsernsMode {
         /// Gid in the container, default the user's.
         gid: Option<u32>,
     },
+    /// The user has no id in the container.
+    NoMap,
+    /// Subordinate ids that no other container has.
+    Auto {
+        /// How many; as many as the image needs if not given.
+        size: Option<u32>,
+    },
+    /// That of another container, as typed.
+    Container(String),
+    /// As given.
+    Given {
+        /// `--uidmap`.
+        uids: Vec<GivenRange>,
+        /// `--gidmap`.
+        gids: Vec<GivenRange>,
+    },
+}
+
+impl UsernsMode {
+    /// As `inspect` tells it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            UsernsMode::Default => "",
+            UsernsMode::KeepId { .. } => "keep-id",
+            UsernsMode::NoMap => "nomap",
+            UsernsMode::Auto { .. } => "auto",
+            UsernsMode::Container(_) => "container",
+            UsernsMode::Given { .. } => "private",
+        }
+    }
 }
 
 /// `--network`.

@@ -209,6 +209,24 @@ pub fn reset_signals() -> io::Result<()> {
     Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
 }
 
+/// Sets the execution domain of this process (personality(2)).
+pub fn set_personality(domain: u32) -> io::Result<()> {
+    // SAFETY: takes a number and changes how later system calls of this process behave; the domains that we know of
+    // change what uname(2) says.
+    match unsafe { libc::personality(libc::c_ulong::from(domain)) } {
+        n if n >= 0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Takes over the descriptors from 3 on that the caller of this program hands to a container. They keep their numbers.
+///
+/// # Errors
+/// `EBADF` if one is not open.
+pub fn preserved_fds(count: u32) -> io::Result<Vec<OwnedFd>> {
+    (3..).take(count as usize).map(inherited_fd).collect()
+}
+
 /// execveat(2) of an open file. Returns only if it fails.
 pub fn exec_descriptor(
     file: BorrowedFd<'_>,

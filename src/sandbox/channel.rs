@@ -20,7 +20,7 @@ pub struct Channel(OwnedFd);
 /// What comes from inside.
 #[derive(Debug)]
 pub enum FromInit {
-    /// The terminal's master side.
+    /// The terminal's master side; from [`super::outside`], a tree.
     Terminal(OwnedFd),
     /// A pid in the namespace of the receiver (from a joining process).
     Pid(i32),
@@ -87,7 +87,7 @@ impl Channel {
 
     pub(super) fn send_error(&self, error: &Error) -> io::Result<()> {
         let mut message = vec![FAILED];
-        serde_json::to_writer(&mut message, error)?;
+        serde_json::to_writer(&mut message, &error.shortened())?;
         self.send(&message, None)
     }
 

@@ -49,14 +49,45 @@ impl Error {
         }
     }
 
+    /// The same with no text too long for a message of the channel.
+    pub(super) fn shortened(&self) -> Self {
+        let mut error = self.clone();
+        match &mut error {
+            Error::Step { step, why, .. } => {
+                shorten(step);
+                shorten(why);
+            }
+            Error::NotFound { command } => shorten(command),
+            Error::NotExecutable { command, why } => {
+                shorten(command);
+                shorten(why);
+            }
+            Error::User(text) => shorten(text),
+            Error::Vanished => {}
+        }
+        error
+    }
+
     /// What a failed execve means.
     pub(crate) fn exec(command: &str, e: &io::Error) -> Error {
         use nix::libc::{ENOENT, ENOTDIR};
-        let command = command.to_owned();
+        let mut command = command.to_owned();
+        shorten(&mut command);
         match e.raw_os_error() {
             Some(ENOENT | ENOTDIR) => Error::NotFound { command },
             _ => Error::NotExecutable { command, why: plain(e) },
         }
+    }
+}
+
+/// What is shown of a text that somebody made very long.
+const SHOWN: usize = 512;
+
+fn shorten(text: &mut String) {
+    if text.len() > SHOWN {
+        let total = text.len();
+        text.truncate(text.floor_char_boundary(SHOWN));
+        text.push_str(&format!("… ({total} bytes)"));
     }
 }
 
@@ -78,6 +109,12 @@ impl Diagnose for Error {
             Error::NotFound { .. } => {
                 Some("check the command's spelling, or give its full path in the image".into())
             }
+            Error::NotExecutable { why, .. } if why.starts_with("file name too long") => {
+                Some("a path has at most 4095 bytes, and a name in it 255".into())
+            }
+            Error::NotExecutable { why, .. } if why.starts_with("argument list too long") => {
+                Some("make the command or its environment shorter: one word may have 128 KiB (execve(2))".into())
+            }
             Error::NotExecutable { .. } => Some(
                 "check that it is a program for this machine's architecture and has its x bit set".into(),
             ),
@@ -88,6 +125,33 @@ impl Diagnose for Error {
             Error::Step { step, .. } if step.starts_with("set the limit") => {
                 Some("ask for no more than this shell may have itself ('ulimit -H -a')".into())
             }
+            Error::Step { step, .. } if step.starts_with("set the OOM score") => Some(
+                "only an administrator can go below what this shell has (/proc/self/oom_score_adj)".into(),
+            ),
+            Error::Step { step, errno, .. } if step.starts_with("set the sysctl") => {
+                Some(match *errno {
+                    nix::libc::ENOENT => "check its name: 'sysctl -a' lists those of this kernel".into(),
+                    nix::libc::EINVAL => "give it a value that it takes".into(),
+                    _ => "an ordinary user's container may set only those of its own network and IPC namespaces".into(),
+                })
+            }
+            Error::Step { step, .. } if step.ends_with("on /etc/hosts") => Some(
+                "this image has something odd there: --no-hosts leaves it alone, or mount a file on it with -v".into(),
+            ),
+            Error::Step { step, .. } if step.ends_with("on /etc/hostname") => Some(
+                "this image has something odd there: --no-hostname leaves it alone, or mount a file on it with -v".into(),
+            ),
+            Error::Step { step, .. } if step.ends_with("on /etc/resolv.conf") => Some(
+                "this image has something odd there: --dns none leaves it alone, or mount a file on it with -v".into(),
+            ),
+            Error::Step { step, .. } if step.starts_with("bind the device") => {
+                Some("check the path on the host, and that this user may see it".into())
+            }
+            Error::Step { step, why, .. } if step.starts_with("become user") && why.contains("ids of the container") => Some(
+                "use a smaller id, or have an administrator give more: usermod --add-subuids 100000-165535 \
+                 --add-subgids 100000-165535 $USER"
+                    .into(),
+            ),
             Error::Step { step, errno, .. }
                 if step.starts_with("change to the working directory") && *errno == nix::libc::ENOENT =>
             {

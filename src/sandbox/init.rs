@@ -3,7 +3,7 @@
 use super::launch::{self, Entry};
 use super::mounts::Furnisher;
 use super::plan::plan;
-use super::{Channel, Error, Mount, Spec};
+use super::{Channel, Error, Mount, Process, Spec};
 use crate::kernel::process::{self, Child, CloneFlags, Side};
 use crate::rooted_fs::Root;
 use crate::userns::IdMap;
@@ -11,7 +11,7 @@ use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::termios::Winsize;
 use std::fs;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// The streams of a process without a terminal.
@@ -25,6 +25,9 @@ pub struct Stdio {
     pub stderr: OwnedFd,
 }
 
+/// Copies the contents of a folder into an empty one.
+pub type CopyTree<'a> = &'a dyn Fn(&OwnedFd, &OwnedFd) -> std::io::Result<()>;
+
 /// What differs from start to start of one container.
 pub struct Hooks<'a> {
     /// Mounts its root, inside, attached to nothing yet.
@@ -33,6 +36,16 @@ pub struct Hooks<'a> {
     pub place: &'a Path,
     /// More mounts, after those of the spec.
     pub mounts: Vec<Mount>,
+    /// Trees that were mounted outside ([`super::outside`]), for [`super::Source::Ready`].
+    pub ready: Vec<OwnedFd>,
+    /// The container whose namespaces are joined: its first process, verified to be it.
+    pub joins: Option<OwnedFd>,
+    /// The /dev/shm of that container, if it is shared.
+    pub shm: Option<OwnedFd>,
+    /// Copies a folder with all that is in it.
+    pub copy: CopyTree<'a>,
+    /// Descriptors from 3 on that the command gets as they are.
+    pub preserved: &'a [OwnedFd],
     /// The id maps of C over U.
     pub maps: (IdMap, IdMap),
     /// Whether U has a single id, so that setgroups(2) is forbidden.
@@ -47,21 +60,19 @@ pub struct Hooks<'a> {
     pub furnish: &'a dyn Fn(&Root) -> Result<(), String>,
 }
 
-/// Clones the container's first process. The caller is root in U, has one thread, and reads what comes from the
-/// channel until [`super::FromInit::Running`].
+/// Clones the container's first process, which waits for [`Channel::send_go`]. The caller is root in U, has one thread,
+/// and reads what comes from the channel until [`super::FromInit::Running`].
 pub fn spawn(spec: &Spec, hooks: &Hooks<'_>) -> Result<(Child, Channel), Error> {
     let (outside, inside) = Channel::pair().map_err(Error::step("make a channel"))?;
-    // The new namespace's root would be our own cgroup: it is left for it to make when it is in its place.
-    let mut namespaces = spec.network.namespaces();
-    namespaces.set(CloneFlags::CLONE_NEWCGROUP, !spec.host_cgroup_namespace && hooks.cgroup.is_none());
-    match process::clone(namespaces, hooks.cgroup)
+    if let Some(other) = &hooks.joins {
+        return spawn_beside(spec, hooks, other, outside, inside);
+    }
+    match process::clone(new_namespaces(spec, hooks), hooks.cgroup)
         .map_err(Error::step("create the container's namespaces"))?
     {
         Side::Child => {
             drop(outside);
-            let error = init(spec, hooks, &inside);
-            let _ = inside.send_error(&error);
-            process::exit_now(1)
+            become_init(spec, hooks, &inside)
         }
         Side::Parent(child) => {
             drop(inside);
@@ -69,10 +80,59 @@ pub fn spawn(spec: &Spec, hooks: &Hooks<'_>) -> Result<(Child, Channel), Error> 
                 fs::write(format!("/proc/{}/{file}", child.pid), map.to_proc())
                     .map_err(Error::step("write the container's id map"))?;
             }
-            outside.send_go().map_err(Error::step("start the container's first process"))?;
             Ok((child, outside))
         }
     }
+}
+
+/// The namespaces to clone into. The root of a new cgroup namespace would be our own cgroup: where the process is cloned
+/// into another, it makes that namespace itself when it is in its place.
+fn new_namespaces(spec: &Spec, hooks: &Hooks<'_>) -> CloneFlags {
+    let mut namespaces = spec.new_namespaces();
+    namespaces.set(CloneFlags::CLONE_NEWCGROUP, !spec.host_cgroup_namespace && hooks.cgroup.is_none());
+    namespaces
+}
+
+/// In the user namespace of another container, and in those of its namespaces that are asked for: a joiner enters them
+/// and clones the first process, as the joiner of [`super::join`] does.
+fn spawn_beside(
+    spec: &Spec,
+    hooks: &Hooks<'_>,
+    other: &OwnedFd,
+    outside: Channel,
+    inside: Channel,
+) -> Result<(Child, Channel), Error> {
+    let joiner = match process::fork().map_err(Error::step("fork"))? {
+        Side::Child => {
+            drop(outside);
+            let entered = (|| {
+                nix::sched::setns(other, spec.joined_namespaces())
+                    .map_err(Error::step("join the other container's namespaces"))?;
+                process::clone(new_namespaces(spec, hooks) | CloneFlags::CLONE_PARENT, hooks.cgroup)
+                    .map_err(Error::step("create the container's namespaces"))
+            })();
+            match entered {
+                Ok(Side::Child) => become_init(spec, hooks, &inside),
+                Ok(Side::Parent(child)) => {
+                    let _ = inside.send_pid(child.pid);
+                    process::exit_now(0)
+                }
+                Err(error) => {
+                    let _ = inside.send_error(&error);
+                    process::exit_now(1)
+                }
+            }
+        }
+        Side::Parent(joiner) => joiner,
+    };
+    drop(inside);
+    Ok((super::join::adopt(&outside, &joiner)?, outside))
+}
+
+fn become_init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> ! {
+    let error = init(spec, hooks, channel);
+    let _ = channel.send_error(&error);
+    process::exit_now(1)
 }
 
 fn init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> Error {
@@ -80,7 +140,10 @@ fn init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> Error {
         // A monitor that is gone before this has nobody left to say go.
         die_with_parent()?;
         channel.wait_go().map_err(Error::step("wait for the id map"))?;
-        become_root(hooks.single_id)?;
+        set_oom_score(&spec.process)?;
+        // Root of C need not be able to see the folder that it is in.
+        let binary = if spec.process.init { Some(launch::own_binary()?) } else { None };
+        become_root(&spec.process, hooks.single_id)?;
         die_with_parent()?;
         if hooks.cgroup.is_some() && !spec.host_cgroup_namespace {
             nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP)
@@ -93,13 +156,12 @@ fn init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> Error {
             rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC,
         )
         .map_err(Error::step("separate the mount namespace"))?;
-        let binary = if spec.process.init { Some(launch::own_binary()?) } else { None };
         let step = |step: &str| {
             let step = step.to_owned();
             move |why| Error::Step { step, why, errno: 0 }
         };
         let root = (hooks.root)().map_err(step("mount the container's root"))?;
-        let mut furnisher = Furnisher::new(root, hooks.place)?;
+        let mut furnisher = Furnisher::new(root, hooks.place, &hooks.ready, hooks.shm.as_ref(), hooks.copy)?;
         (hooks.furnish)(furnisher.root()).map_err(|why| Error::Step {
             step: "prepare the volumes".into(),
             why,
@@ -127,7 +189,7 @@ fn init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> Error {
             window: hooks.window,
             single_id: hooks.single_id,
             init_binary: binary,
-            preserve_fds: &[],
+            preserve_fds: &hooks.preserved.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>(),
             channel,
         }),
         Err(e) => e,
@@ -141,9 +203,16 @@ pub(super) fn die_with_parent() -> Result<(), Error> {
         .map_err(Error::step("bind to the monitor"))
 }
 
+/// While the process is dumpable, or its files below /proc are not its own.
+pub(super) fn set_oom_score(process: &Process) -> Result<(), Error> {
+    let Some(score) = process.attributes.oom_score_adj else { return Ok(()) };
+    fs::write("/proc/self/oom_score_adj", score.to_string())
+        .map_err(Error::step(format!("set the OOM score adjustment to {score}")))
+}
+
 /// From here on nobody may look into this process, which still is our own binary (CVE-2016-9962), and it is
 /// root of C.
-pub(super) fn become_root(single_id: bool) -> Result<(), Error> {
+pub(super) fn become_root(process: &Process, single_id: bool) -> Result<(), Error> {
     use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
     // Podman's default, whatever the user's is: it is the command's too.
     rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -151,7 +220,7 @@ pub(super) fn become_root(single_id: bool) -> Result<(), Error> {
         .map_err(Error::step("hide from the container"))?;
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(gid, gid, gid).map_err(Error::step("become root of the container"))?;
-    if !single_id {
+    if !single_id && !process.attributes.keep_groups {
         setgroups(&[]).map_err(Error::step("leave the host's groups"))?;
     }
     setresuid(uid, uid, uid).map_err(Error::step("become root of the container"))

@@ -4,10 +4,10 @@
 //! namespaces and can then only fork into its pid namespace; and the new process, cloned with CLONE_PARENT so
 //! that the caller can wait for it. The joiner is not dumpable before it enters (CVE-2016-9962).
 
-use super::init::become_root;
+use super::init::{become_root, set_oom_score};
 use super::launch::{self, Entry};
 use super::mounts::make_terminal;
-use super::{Channel, Error, FromInit, Network, Process, Stdio};
+use super::{Channel, Error, FromInit, Process, Stdio};
 use crate::kernel::process::{self, Child, CloneFlags, Side};
 use crate::rooted_fs::Root;
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, WaitId, WaitIdOptions};
@@ -21,8 +21,8 @@ use std::time::Duration;
 pub struct JoinRequest<'a> {
     /// The container's first process, verified to be it.
     pub container: BorrowedFd<'a>,
-    /// The container's network: the host's cannot and need not be joined.
-    pub network: Network,
+    /// Which of its namespaces to enter ([`super::Spec::entered_namespaces`]).
+    pub namespaces: CloneFlags,
     /// The container's cgroup, if it has one and this process may clone into it.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// What to start.
@@ -57,33 +57,39 @@ pub fn join(request: &JoinRequest<'_>) -> Result<(Child, Channel), Error> {
         }
         Side::Parent(joiner) => {
             drop(inside);
-            let first = outside.receive().map_err(Error::step("start the process"));
-            let _ = rustix::process::waitid(WaitId::PidFd(joiner.pidfd.as_fd()), WaitIdOptions::EXITED);
-            match first? {
-                FromInit::Pid(pid) => {
-                    // It is our child and not waited for yet, so the number is still its own.
-                    let gone = || Error::step("start the process")(io::Error::from(io::ErrorKind::NotFound));
-                    let number = Pid::from_raw(pid).ok_or_else(gone)?;
-                    let pidfd = rustix::process::pidfd_open(number, PidfdFlags::empty())
-                        .map_err(Error::step("start the process"))?;
-                    // It is among the container's processes, which may stop it: nobody should wait for that for ever.
-                    outside.set_patience(PATIENCE).map_err(Error::step("start the process"))?;
-                    outside.send_go().map_err(Error::step("start the process"))?;
-                    Ok((Child { pid, pidfd }, outside))
-                }
-                FromInit::Failed(error) => Err(error),
-                _ => Err(Error::Vanished),
-            }
+            let child = adopt(&outside, &joiner)?;
+            // It is among the container's processes, which may stop it: nobody should wait for that for ever.
+            outside.set_patience(PATIENCE).map_err(Error::step("start the process"))?;
+            outside.send_go().map_err(Error::step("start the process"))?;
+            Ok((child, outside))
         }
     }
 }
 
+/// The process that a joiner has cloned for us, and that waits for [`Channel::send_go`].
+pub(super) fn adopt(outside: &Channel, joiner: &Child) -> Result<Child, Error> {
+    let first = outside.receive().map_err(Error::step("start the process"));
+    let _ = rustix::process::waitid(WaitId::PidFd(joiner.pidfd.as_fd()), WaitIdOptions::EXITED);
+    match first? {
+        FromInit::Pid(pid) => {
+            // It is our child and not waited for yet, so the number is still its own.
+            let gone = || Error::step("start the process")(io::Error::from(io::ErrorKind::NotFound));
+            let number = Pid::from_raw(pid).ok_or_else(gone)?;
+            let pidfd = rustix::process::pidfd_open(number, PidfdFlags::empty())
+                .map_err(Error::step("start the process"))?;
+            Ok(Child { pid, pidfd })
+        }
+        FromInit::Failed(error) => Err(error),
+        _ => Err(Error::Vanished),
+    }
+}
+
 fn enter(request: &JoinRequest<'_>, channel: &Channel) -> Result<(), Error> {
+    set_oom_score(request.process)?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(Error::step("hide from the container"))?;
-    nix::sched::setns(request.container, request.network.namespaces())
-        .map_err(Error::step("enter the container"))?;
-    become_root(request.single_id)?;
+    nix::sched::setns(request.container, request.namespaces).map_err(Error::step("enter the container"))?;
+    become_root(request.process, request.single_id)?;
     match process::clone(CloneFlags::CLONE_PARENT, None).map_err(Error::step("fork into the container"))? {
         Side::Parent(child) => channel.send_pid(child.pid).map_err(Error::step("report the process")),
         Side::Child => {

@@ -4,7 +4,7 @@
 use super::capabilities::ProcessCapabilities;
 use super::init::die_with_parent;
 use super::users::{self, ExecUser};
-use super::{Channel, Error, Process, SeccompProfile, Stdio, seccomp};
+use super::{Channel, Error, Process, ProcessAttributes, SeccompProfile, Stdio, seccomp};
 use crate::kernel::{keyring, mount::mount_setattr, process, stub};
 use crate::rooted_fs::Root;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Uid};
@@ -58,10 +58,12 @@ pub(super) fn launch(entry: Entry<'_>) -> Error {
 
 fn try_launch(entry: &Entry<'_>) -> Result<Infallible, Error> {
     let process = entry.process;
-    let user = users::exec_user(entry.root, &process.user).map_err(|e| Error::User(e.to_string()))?;
+    let user = users::exec_user(entry.root, &process.user)
+        .and_then(|user| users::with_groups(entry.root, user, &process.attributes.groups))
+        .map_err(|e| Error::User(e.to_string()))?;
     set_streams(entry, &user)?;
     for limit in &process.rlimits {
-        set_limit(limit).map_err(Error::step(format!("set the limit {}", limit.name)))?;
+        set_limit(limit)?;
     }
     set_working_directory(&process.cwd)?;
     process::reset_signals().map_err(Error::step("reset the signals"))?;
@@ -72,6 +74,13 @@ fn try_launch(entry: &Entry<'_>) -> Result<Infallible, Error> {
     // The channel lives through the next exec only: the stub, or the init, makes it close-on-exec again.
     rustix::io::fcntl_setfd(entry.channel, rustix::io::FdFlags::empty())
         .map_err(Error::step("keep the channel open"))?;
+    let ProcessAttributes { umask, personality, .. } = &process.attributes;
+    if let Some(domain) = personality {
+        process::set_personality(*domain).map_err(Error::step("set the personality"))?;
+    }
+    if let Some(umask) = umask {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(*umask));
+    }
 
     if process.seccomp != SeccompProfile::Default {
         // The default filter knows no keys. Without it the caller's session keyring would be the container's too.
@@ -155,7 +164,8 @@ fn set_streams(entry: &Entry<'_>, user: &ExecUser) -> Result<(), Error> {
     Ok(())
 }
 
-fn set_limit(limit: &super::Rlimit) -> io::Result<()> {
+fn set_limit(limit: &super::Rlimit) -> Result<(), Error> {
+    let step = || Error::step(format!("set the limit {}", limit.name));
     let resource = match limit.name.as_str() {
         "core" => Resource::Core,
         "cpu" => Resource::Cpu,
@@ -173,11 +183,22 @@ fn set_limit(limit: &super::Rlimit) -> io::Result<()> {
         "sigpending" => Resource::Sigpending,
         "stack" => Resource::Stack,
         "as" => Resource::As,
-        _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no such limit")),
+        _ => return Err(step()(io::Error::new(io::ErrorKind::InvalidInput, "there is no such limit"))),
     };
     let value = |n: u64| (n != u64::MAX).then_some(n);
     let new = rustix::process::Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
-    Ok(rustix::process::setrlimit(resource, new)?)
+    rustix::process::setrlimit(resource, new).map_err(|e| {
+        let most = rustix::process::getrlimit(resource).maximum;
+        match most {
+            // EPERM: the most that this user may have.
+            Some(most) if e == rustix::io::Errno::PERM && limit.hard > most => {
+                let asked =
+                    if limit.hard == u64::MAX { "no limit".to_owned() } else { limit.hard.to_string() };
+                step()(io::Error::other(format!("{asked} is more than the {most} that this user may have")))
+            }
+            _ => step()(e.into()),
+        }
+    })
 }
 
 /// The working directory, which must be inside: a descriptor that leaked in would be a way out (CVE-2024-21626).
@@ -207,11 +228,21 @@ fn environment(process: &Process, user: &ExecUser) -> (Vec<String>, String) {
 
 fn set_credentials(entry: &Entry<'_>, user: &ExecUser) -> Result<(), Error> {
     let process = entry.process;
-    let step = |what: &'static str| Error::step(what);
-    if !entry.single_id {
+    let become_user = |e: nix::Error| match e {
+        // The kernel's word for an id that the namespace does not have.
+        nix::Error::EINVAL => Error::Step {
+            step: format!("become user {} ({}:{})", process.user, user.uid, user.gid),
+            why: "not all of its ids are among the ids of the container (/proc/self/uid_map)".into(),
+            errno: 0,
+        },
+        e => Error::step("become the user")(e),
+    };
+    if process.attributes.keep_groups && !entry.single_id {
+        // Those of who started the container: outside of its ids, so they show as nobody's inside, and count.
+    } else if !entry.single_id {
         let groups: Vec<_> =
             user.additional_gids.iter().map(|gid| nix::unistd::Gid::from_raw(*gid)).collect();
-        nix::unistd::setgroups(&groups).map_err(step("set the groups"))?;
+        nix::unistd::setgroups(&groups).map_err(become_user)?;
     } else if user.uid != 0 || user.gid != 0 {
         return Err(Error::Step {
             step: format!("become user {} ({}:{})", process.user, user.uid, user.gid),
@@ -224,8 +255,8 @@ fn set_credentials(entry: &Entry<'_>, user: &ExecUser) -> Result<(), Error> {
     capabilities.limit().map_err(Error::step("drop capabilities"))?;
     let gid = nix::unistd::Gid::from_raw(user.gid);
     let uid = nix::unistd::Uid::from_raw(user.uid);
-    nix::unistd::setresgid(gid, gid, gid).map_err(step("set the group"))?;
-    nix::unistd::setresuid(uid, uid, uid).map_err(step("set the user"))?;
+    nix::unistd::setresgid(gid, gid, gid).map_err(become_user)?;
+    nix::unistd::setresuid(uid, uid, uid).map_err(become_user)?;
     capabilities.take().map_err(Error::step("set the capabilities"))
 }
 
@@ -307,6 +338,8 @@ pub fn init_main(args: &[std::ffi::OsString]) -> u8 {
         let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), group);
     }
     drop(channel);
+    // What was preserved for the command is not ours to keep open.
+    let _ = process::close_inherited(&[]);
     let all = SigSet::all();
     if sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).is_err() {
         return 125;

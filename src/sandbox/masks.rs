@@ -124,6 +124,22 @@ enum Piece {
     Byte(u8),
 }
 
+/// A pattern in that language.
+#[derive(Debug)]
+pub struct Pattern(Vec<Piece>);
+
+impl Pattern {
+    /// Reads it.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        pieces(text).map(Self)
+    }
+
+    /// Whether all of `path` fits.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        matches(&self.0, path)
+    }
+}
+
 fn pieces(pattern: &str) -> Result<Vec<Piece>, Error> {
     let mut bytes = pattern.bytes().peekable();
     let mut pieces = Vec::new();

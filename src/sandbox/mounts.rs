@@ -4,10 +4,11 @@
 //! ([`Root`]): nothing in the image, a `/dev` that is a symbolic link to `/`, say, can move a mount elsewhere
 //! (CVE-2021-30465 and its descendants).
 
+use super::devices::host_device;
 use super::plan::{Kind, Step};
 use super::{Error, Mount, MountAttributes, Propagation, Source};
 use crate::kernel::mount::mount_setattr;
-use crate::rooted_fs::Root;
+use crate::rooted_fs::{Root, TrustedProc};
 use nix::libc;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::mount::{
@@ -18,25 +19,20 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// The devices that every container has, with their numbers (Linux devices.txt).
-const DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-const LINKS: [(&str, &str); 6] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("core", "/proc/kcore"),
-    ("ptmx", "pts/ptmx"),
-];
-const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
-const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
-const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
+pub(super) const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
+pub(super) const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
+pub(super) const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 
 /// A root being furnished.
-pub(super) struct Furnisher {
-    root: Root,
+pub(super) struct Furnisher<'a> {
+    pub(super) root: Root,
+    /// Trees made by others, for [`Source::Ready`].
+    ready: &'a [OwnedFd],
+    /// The /dev/shm of a container that is joined.
+    pub(super) shm: Option<&'a OwnedFd>,
+    /// Copies a tree, for tmpfs that begin with what the image has.
+    copy: super::CopyTree<'a>,
     /// The one empty read-only folder that hides folders.
     empty: Option<OwnedFd>,
     /// The terminal, once made.
@@ -53,15 +49,24 @@ pub(super) struct Terminal {
 
 type Result<T> = std::result::Result<T, Error>;
 
-impl Furnisher {
+impl<'a> Furnisher<'a> {
     /// Puts the mounted union on `place` (any folder: it is covered in this mount namespace alone).
-    pub(super) fn new(union: OwnedFd, place: &Path) -> Result<Self> {
+    pub(super) fn new(
+        union: OwnedFd,
+        place: &Path,
+        ready: &'a [OwnedFd],
+        shm: Option<&'a OwnedFd>,
+        copy: super::CopyTree<'a>,
+    ) -> Result<Self> {
         let place =
             rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(Error::step(format!("open {}", place.display())))?;
         attach(union.as_fd(), place.as_fd()).map_err(Error::step("attach the root"))?;
         Ok(Self {
             root: Root::from_fd(union).map_err(Error::step("open the root"))?,
+            ready,
+            shm,
+            copy,
             empty: None,
             terminal: None,
         })
@@ -76,9 +81,11 @@ impl Furnisher {
     pub(super) fn step(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Filesystem { kind, at } => self.filesystem(*kind, at),
-            Step::Dev { shm_size, all_devices } => self.dev(*shm_size, *all_devices),
-            Step::HostSys => self.host("/sys"),
-            Step::HostCgroups => self.host("/sys/fs/cgroup"),
+            Step::Dev { shm, host_queues, all_devices } => self.dev(*shm, *host_queues, *all_devices),
+            Step::HostProc => self.host_tree("/proc", false),
+            Step::HostSys => self.host_tree("/sys", true),
+            Step::HostCgroups => self.host_tree("/sys/fs/cgroup", true),
+            Step::Device(device) => self.device(device),
             Step::Mount(mount) => self.mount(mount),
             Step::Console => self.console(),
             Step::Mask(path) => self.mask(path).map_err(Error::step(format!("mask {path}"))),
@@ -96,6 +103,10 @@ impl Furnisher {
             Step::Hostname(name) => {
                 rustix::system::sethostname(name.as_bytes()).map_err(Error::step("set the host name"))
             }
+            Step::Domainname(name) => {
+                rustix::system::setdomainname(name.as_bytes()).map_err(Error::step("set the domain name"))
+            }
+            Step::Sysctl(name, value) => set_sysctl(name, value),
             Step::Loopback => {
                 crate::kernel::net::loopback_up().map_err(Error::step("set the loopback interface up"))
             }
@@ -123,100 +134,73 @@ impl Furnisher {
         attach(mounted.map_err(Error::step(what.clone()))?.as_fd(), target.as_fd()).map_err(Error::step(what))
     }
 
-    /// /dev is ours alone from the first mount on, so its inside needs no guarded look-ups.
-    fn dev(&mut self, shm_size: u64, all_devices: bool) -> Result<()> {
-        let target =
-            self.root.create_dir_all("/dev", Mode::from_raw_mode(0o755)).map_err(Error::step("make /dev"))?;
-        let options = [("mode", "755".to_owned()), ("size", "64m".to_owned())];
-        let dev = new_filesystem("tmpfs", &options, NOSUID | NOEXEC).map_err(Error::step("mount /dev"))?;
-        attach(dev.as_fd(), target.as_fd()).map_err(Error::step("mount /dev"))?;
-        let dev = dev.as_fd();
-
-        let pts = [("newinstance", String::new()), ("ptmxmode", "0666".into()), ("mode", "0620".into())];
-        let shm = [("mode", "1777".into()), ("size", shm_size.to_string())];
-        for (name, filesystem, options) in
-            [("pts", "devpts", &pts[..]), ("shm", "tmpfs", &shm[..]), ("mqueue", "mqueue", &[][..])]
-        {
-            let what = || format!("mount /dev/{name}");
-            rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755)).map_err(Error::step(what()))?;
-            let at = open_at(dev, name).map_err(Error::step(what()))?;
-            let attributes = NOSUID | NOEXEC | if name == "pts" { MountAttrFlags::empty() } else { NODEV };
-            let mount = new_filesystem(filesystem, options, attributes).map_err(Error::step(what()))?;
-            attach(mount.as_fd(), at.as_fd()).map_err(Error::step(what()))?;
-        }
-        for (name, major, minor) in DEVICES {
-            device(dev, name, Some((major, minor))).map_err(Error::step(format!("bind /dev/{name}")))?;
-        }
-        for (name, target) in LINKS {
-            rustix::fs::symlinkat(target, dev, name).map_err(Error::step(format!("link /dev/{name}")))?;
-        }
-        if all_devices {
-            self.all_devices(dev, Path::new("/dev"));
-        }
-        Ok(())
-    }
-
-    /// `--privileged`: what the host's /dev has, as far as this user may see it. One that cannot be bound, or
-    /// vanishes meanwhile, is left out.
-    fn all_devices(&self, dev: BorrowedFd<'_>, host: &Path) {
-        let Ok(entries) = std::fs::read_dir(host) else { return };
-        for entry in entries.flatten() {
-            use std::os::unix::fs::FileTypeExt;
-            let (name, Ok(kind)) = (entry.file_name(), entry.file_type()) else { continue };
-            let Some(name) = name.to_str() else { continue };
-            if kind.is_char_device() || kind.is_block_device() {
-                let standard = DEVICES.iter().any(|d| d.0 == name) || ["console", "ptmx"].contains(&name);
-                if !standard || host != Path::new("/dev") {
-                    let _ = device_from(dev, &entry.path(), name, None);
-                }
-            } else if kind.is_dir()
-                && !["pts", "shm", "mqueue", "fd"].contains(&name)
-                && rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755)).is_ok()
-                && let Ok(below) = open_at(dev, name)
-            {
-                self.all_devices(below.as_fd(), &entry.path());
-            }
-        }
-    }
-
-    /// Shows a part of the host, read-only.
-    fn host(&mut self, at: &str) -> Result<()> {
+    /// A file system of the host that a container without the namespaces behind it cannot mount itself.
+    fn host_tree(&mut self, path: &str, read_only: bool) -> Result<()> {
         let mount = Mount {
-            source: Source::Bind { path: at.into(), recursive: true },
-            destination: at.into(),
-            attributes: MountAttributes { read_only: true, no_exec: true, ..Default::default() },
+            source: Source::Bind { path: path.into(), recursive: true },
+            destination: path.into(),
+            attributes: MountAttributes { read_only, no_exec: true, ..Default::default() },
         };
         self.mount(&mount)
     }
 
     fn mount(&mut self, mount: &Mount) -> Result<()> {
         let at = mount.destination.as_str();
-        match &mount.source {
+        let (what, tree, recursive) = match &mount.source {
             Source::Bind { path, recursive } => {
-                let what = || format!("mount {} on {at}", path.display());
-                let tree = clone_tree(CWD, path, *recursive).map_err(Error::step(what()))?;
-                let stat = rustix::fs::fstat(&tree).map_err(Error::step(what()))?;
-                set_attributes(&tree, mount.attributes, *recursive).map_err(Error::step(what()))?;
-                let target = if file_type(&stat) == FileType::Directory {
-                    self.root.create_dir_all(at, Mode::from_raw_mode(0o755))
-                } else {
-                    self.root.create_file(at, Mode::from_raw_mode(0o644))
-                };
-                attach(tree.as_fd(), target.map_err(Error::step(what()))?.as_fd())
-                    .map_err(Error::step(what()))
+                let what = format!("mount {} on {at}", path.display());
+                let tree = clone_tree(CWD, path, *recursive).map_err(Error::step(what.clone()))?;
+                (what, tree, *recursive)
             }
-            Source::Tmpfs { size, mode } => {
-                let what = || format!("mount a tmpfs on {at}");
-                let target =
-                    self.root.create_dir_all(at, Mode::from_raw_mode(0o755)).map_err(Error::step(what()))?;
-                let mut options = vec![("mode", format!("{mode:o}"))];
-                options.extend(size.map(|bytes| ("size", bytes.to_string())));
-                let tmpfs = new_filesystem("tmpfs", &options, MountAttrFlags::empty())
-                    .map_err(Error::step(what()))?;
-                set_attributes(&tmpfs, mount.attributes, false).map_err(Error::step(what()))?;
-                attach(tmpfs.as_fd(), target.as_fd()).map_err(Error::step(what()))
+            Source::Ready { index } => {
+                let what = format!("mount on {at}");
+                // The tree itself: a detached one could not be copied before Linux 6.15.
+                let tree = self.ready.get(*index).map(OwnedFd::try_clone);
+                let tree = tree.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
+                (what.clone(), tree.map_err(Error::step(what))?, true)
             }
+            Source::New { kind, options, .. } => {
+                let what = format!("mount a {kind} on {at}");
+                let options: Vec<(&str, String)> = options
+                    .iter()
+                    .map(|option| option.split_once('=').unwrap_or((option, "")))
+                    .map(|(key, value)| (key, value.to_owned()))
+                    .collect();
+                let tree = new_filesystem(kind, &options, MountAttrFlags::empty());
+                (what.clone(), tree.map_err(Error::step(what))?, false)
+            }
+        };
+        let step = || Error::step(what.clone());
+        if let Source::New { copy_up: true, .. } = &mount.source {
+            self.copy_up(at, &tree).map_err(step())?;
         }
+        set_attributes(&tree, mount.attributes, recursive).map_err(step())?;
+        let target = self.target(&tree, at).map_err(step())?;
+        attach(tree.as_fd(), target.as_fd()).map_err(step())
+    }
+
+    /// Where in the container a tree goes: made if it is not there, a folder for a folder, and for anything else a file.
+    /// What the image has there instead of a file, a device, say, is covered.
+    fn target(&self, tree: &OwnedFd, at: &str) -> io::Result<OwnedFd> {
+        if file_type(&rustix::fs::fstat(tree)?) == FileType::Directory {
+            return self.root.create_dir_all(at, Mode::from_raw_mode(0o755));
+        }
+        match self.root.create_file(at, Mode::from_raw_mode(0o644)) {
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => self.root.open_path(at),
+            other => other,
+        }
+    }
+
+    /// Fills a new file system with what the image has where it will be.
+    fn copy_up(&self, at: &str, tree: &OwnedFd) -> io::Result<()> {
+        let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let from = match self.root.open(at, folder, Mode::empty()) {
+            Ok(from) => from,
+            Err(e) if absent(&e) => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        let to = rustix::fs::openat(tree, ".", folder, Mode::empty())?;
+        (self.copy)(&from, &to)
     }
 
     fn console(&mut self) -> Result<()> {
@@ -290,7 +274,7 @@ pub fn assemble(
     is_writable: bool,
     is_read_only_root: bool,
 ) -> Result<Root> {
-    let mut furnisher = Furnisher::new(union, place)?;
+    let mut furnisher = Furnisher::new(union, place, &[], None, &|_, _| Ok(()))?;
     for mount in mounts {
         if is_writable || furnisher.root.open_path(&mount.destination).is_ok() {
             furnisher.mount(mount)?;
@@ -300,6 +284,20 @@ pub fn assemble(
         furnisher.step(&Step::ReadOnlyRoot)?;
     }
     Ok(furnisher.root)
+}
+
+/// Sets a kernel setting through a procfs that nobody in the container has reached (CVE-2019-19921).
+fn set_sysctl(name: &str, value: &str) -> Result<()> {
+    let what = || format!("set the sysctl {name}");
+    // As sysctl(8): dots separate, and a slash is a dot within a name.
+    let swap = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        c => c,
+    };
+    let path: String = name.chars().map(swap).collect();
+    let proc = TrustedProc::new().map_err(Error::step(what()))?;
+    proc.write(format!("sys/{path}"), value.as_bytes()).map_err(Error::step(what()))
 }
 
 /// Makes a terminal from the container's own devpts. What is opened is checked to be that, since in a running
@@ -324,7 +322,11 @@ pub(super) fn make_terminal(root: &Root) -> io::Result<Terminal> {
 }
 
 /// A new file system, attached to nothing.
-fn new_filesystem(name: &str, options: &[(&str, String)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+pub(super) fn new_filesystem(
+    name: &str,
+    options: &[(&str, String)],
+    attributes: MountAttrFlags,
+) -> io::Result<OwnedFd> {
     let context = fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)?;
     // What mount(8) shows first.
     fsconfig_set_string(context.as_fd(), "source", name)?;
@@ -340,7 +342,11 @@ fn new_filesystem(name: &str, options: &[(&str, String)], attributes: MountAttrF
 }
 
 /// A copy of a mount, attached to nothing.
-fn clone_tree(at: BorrowedFd<'_>, path: impl rustix::path::Arg, recursive: bool) -> io::Result<OwnedFd> {
+pub(super) fn clone_tree(
+    at: BorrowedFd<'_>,
+    path: impl rustix::path::Arg,
+    recursive: bool,
+) -> io::Result<OwnedFd> {
     let mut flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
@@ -349,7 +355,7 @@ fn clone_tree(at: BorrowedFd<'_>, path: impl rustix::path::Arg, recursive: bool)
     Ok(open_tree(at, path, flags)?)
 }
 
-fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, "", target, "", flags)?)
 }
@@ -368,44 +374,11 @@ fn set_attributes(mount: &OwnedFd, attributes: MountAttributes, recursive: bool)
     mount_setattr(mount, recursive, set, MountAttrFlags::empty(), propagation)
 }
 
-fn open_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+pub(super) fn open_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// Binds a device of the host's /dev into ours.
-fn device(dev: BorrowedFd<'_>, name: &str, number: Option<(u32, u32)>) -> io::Result<()> {
-    device_from(dev, &Path::new("/dev").join(name), name, number)
-}
-
-fn device_from(dev: BorrowedFd<'_>, host: &Path, name: &str, number: Option<(u32, u32)>) -> io::Result<()> {
-    let tree = host_device(host, number)?;
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let target = rustix::fs::openat(dev, name, flags, Mode::from_raw_mode(0o600))?;
-    attach(tree.as_fd(), target.as_fd())
-}
-
-/// A device of the host's /dev as a mount, its kind and number checked on the descriptor.
-fn host_device(host: &Path, number: Option<(u32, u32)>) -> io::Result<OwnedFd> {
-    let tree = clone_tree(CWD, host, false)?;
-    let stat = rustix::fs::fstat(&tree)?;
-    let kind = file_type(&stat);
-    let right = match number {
-        Some((major, minor)) => {
-            kind == FileType::CharacterDevice && stat.st_rdev == rustix::fs::makedev(major, minor)
-        }
-        None => matches!(kind, FileType::CharacterDevice | FileType::BlockDevice),
-    };
-    if right {
-        Ok(tree)
-    } else {
-        Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("the host's {} is not that device", host.display()),
-        ))
-    }
-}
-
-fn file_type(stat: &Stat) -> FileType {
+pub(super) fn file_type(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 

@@ -1,5 +1,6 @@
 //! What is done to make a container's root, as a list of steps: pure, so that it can be tested and shown.
 
+use super::spec::{Device, Owner};
 use super::{Mount, Network, Spec};
 
 /// One step. All paths are in the container.
@@ -14,15 +15,21 @@ pub enum Step {
     },
     /// Make /dev: a tmpfs with the standard nodes and links.
     Dev {
-        /// Bytes of /dev/shm.
-        shm_size: u64,
+        /// Its /dev/shm.
+        shm: Shm,
+        /// Whether the message queues shown are the host's.
+        host_queues: bool,
         /// Bind all of the host's devices, not only the standard ones.
         all_devices: bool,
     },
+    /// Show the host's /proc.
+    HostProc,
     /// Show the host's /sys, read-only.
     HostSys,
     /// Show the host's tree of cgroups, read-only.
     HostCgroups,
+    /// Bind a device of the host, or all in a folder.
+    Device(Device),
     /// Mount something that was asked for.
     Mount(Mount),
     /// Make the terminal and bind it to /dev/console.
@@ -39,8 +46,25 @@ pub enum Step {
     Pivot,
     /// Set the host name.
     Hostname(String),
+    /// Set the NIS domain name.
+    Domainname(String),
+    /// Set a kernel setting of the container's namespaces.
+    Sysctl(String, String),
     /// Set the loopback interface up.
     Loopback,
+}
+
+/// What /dev/shm is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shm {
+    /// A tmpfs of its own, with so many bytes.
+    Own(u64),
+    /// The host's.
+    Host,
+    /// The other container's: the tree that [`super::Hooks`] brings.
+    Joined,
+    /// Not there.
+    None,
 }
 
 /// A kernel file system.
@@ -58,10 +82,24 @@ pub enum Kind {
 
 /// The steps for a container, in order.
 pub fn plan(spec: &Spec) -> Vec<Step> {
-    let mut steps = vec![
-        Step::Filesystem { kind: Kind::Proc, at: "/proc" },
-        Step::Dev { shm_size: spec.shm_size, all_devices: spec.privileged },
-    ];
+    let shm = match spec.sharing.ipc {
+        Owner::Own if spec.sharing.no_shm => Shm::None,
+        Owner::Own => Shm::Own(spec.shm_size),
+        Owner::Host => Shm::Host,
+        Owner::Joined => Shm::Joined,
+    };
+    // Before anything is masked: the kernel gives no new procfs to who sees a part of one only.
+    let sysctls = spec.sysctls.iter().map(|(name, value)| Step::Sysctl(name.clone(), value.clone()));
+    let mut steps: Vec<Step> = sysctls.collect();
+    steps.extend([
+        match spec.sharing.pid {
+            // A procfs can only be mounted by who owns the namespace of the processes that it shows.
+            Owner::Host => Step::HostProc,
+            Owner::Own | Owner::Joined => Step::Filesystem { kind: Kind::Proc, at: "/proc" },
+        },
+        Step::Dev { shm, host_queues: spec.sharing.ipc == Owner::Host, all_devices: spec.privileged },
+    ]);
+    steps.extend(spec.devices.iter().cloned().map(Step::Device));
     match spec.network {
         // A sysfs can only be mounted by who owns the network namespace that it shows.
         Network::Host => steps.push(Step::HostSys),
@@ -86,7 +124,10 @@ pub fn plan(spec: &Spec) -> Vec<Step> {
         steps.push(Step::ReadOnlyRoot);
     }
     steps.push(Step::Pivot);
-    steps.push(Step::Hostname(spec.hostname.clone()));
+    if spec.sharing.uts == Owner::Own {
+        steps.push(Step::Hostname(spec.hostname.clone()));
+        steps.extend(spec.domainname.iter().cloned().map(Step::Domainname));
+    }
     if spec.network == Network::None {
         steps.push(Step::Loopback);
     }

@@ -99,6 +99,30 @@ pub fn names_in(file: &[u8]) -> HashMap<u32, String> {
     names
 }
 
+/// The user in more groups (`--group-add`), by name as the root's group file has them, or by number.
+pub fn with_groups(root: &Root, mut user: ExecUser, more: &[String]) -> Result<ExecUser, Error> {
+    if more.is_empty() {
+        return Ok(user);
+    }
+    let path = "/etc/group";
+    let file = root.read_bounded(path, MAX_FILE).map_err(|source| Error::Read { path, source })?;
+    let file = file.unwrap_or_default();
+    for text in more {
+        let gid = match Wanted::parse(text)?.ok_or_else(|| Error::NoGroup(text.clone()))? {
+            Wanted::Id(gid) => gid,
+            Wanted::Name(name) => {
+                let mut groups = entries(&file).filter_map(Group::parse);
+                let found = groups.find(|group| group.name == name.as_bytes());
+                found.ok_or_else(|| Error::NoGroup(text.clone()))?.gid
+            }
+        };
+        if !user.additional_gids.contains(&gid) {
+            user.additional_gids.push(gid);
+        }
+    }
+    Ok(user)
+}
+
 /// [`exec_user`] with the contents of the two files.
 pub fn resolve(spec: &str, passwd: &[u8], group: &[u8]) -> Result<ExecUser, Error> {
     let (user_spec, group_spec) = match spec.split_once(':') {

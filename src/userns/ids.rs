@@ -2,12 +2,13 @@
 
 use super::Error;
 use nix::unistd::{Gid, Uid};
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
 /// One line of a uid_map or gid_map (user_namespaces(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
     /// First id inside the namespace.
     pub inside: u32,
@@ -44,6 +45,12 @@ impl IdMap {
     pub fn outside(&self, id: u32) -> Option<u32> {
         let range = self.0.iter().find(|r| id >= r.inside && id - r.inside < r.count)?;
         Some(range.outside + (id - range.inside))
+    }
+
+    /// The id of the namespace that `id` of its parent is; `None` if it has none.
+    pub fn inside(&self, id: u32) -> Option<u32> {
+        let range = self.0.iter().find(|r| id >= r.outside && id - r.outside < r.count)?;
+        Some(range.inside + (id - range.outside))
     }
 
     /// Reads the text of a uid_map file.
@@ -112,14 +119,13 @@ impl Identity {
         }
     }
 
-    /// The maps of a container's namespace over U; `keep` as for [`container_map`].
-    pub fn container_maps(&self, keep: Option<(u32, u32)>) -> (IdMap, IdMap) {
-        let (uid, gid) = keep.unzip();
+    /// The maps of U.
+    pub fn user_maps(&self) -> (IdMap, IdMap) {
         match &self.mode {
-            Mode::Subordinate { uids, gids } => (container_map(uids, uid), container_map(gids, gid)),
+            Mode::Subordinate { uids, gids } => (uids.clone(), gids.clone()),
             Mode::Single { .. } => {
-                let one = IdMap(vec![IdRange { inside: 0, outside: self.uid, count: 1 }]);
-                (container_map(&one, uid), container_map(&one, gid))
+                let one = |outside| IdMap(vec![IdRange { inside: 0, outside, count: 1 }]);
+                (one(self.uid), one(self.gid))
             }
         }
     }
@@ -233,8 +239,8 @@ pub fn container_map(user: &IdMap, keep: Option<u32>) -> IdMap {
     split(&map, user)
 }
 
-/// Cuts ranges where the ranges of the namespace below end.
-fn split(ranges: &[IdRange], below: &IdMap) -> IdMap {
+/// The map of a namespace nested in the one whose map is `below`: cuts ranges where those end.
+pub fn split(ranges: &[IdRange], below: &IdMap) -> IdMap {
     let mut map = Vec::new();
     for range in ranges {
         for line in &below.0 {

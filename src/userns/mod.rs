@@ -23,7 +23,7 @@ mod ids;
 
 pub use enter::{Mapper, Namespace, advertise, enter, enter_with, is_inside, start_time};
 pub(crate) use ids::find_helper;
-pub use ids::{IdMap, IdRange, Identity, Mode};
+pub use ids::{IdMap, IdRange, Identity, Mode, container_map, split};
 
 use crate::diagnose::Diagnose;
 use std::io;

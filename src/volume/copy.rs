@@ -24,6 +24,12 @@ pub(super) fn copy_tree(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
     copy.folder(from, to, 0)
 }
 
+/// Copies what is in the folder `from` into the empty folder `to`, whose own attributes stay.
+pub fn copy_contents(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+    let mut copy = Copy { top: Root::from_fd(to.try_clone()?)?, links: HashMap::new(), path: PathBuf::new() };
+    names(from.as_fd())?.iter().try_for_each(|name| copy.entry(from.as_fd(), to.as_fd(), name, 0))
+}
+
 /// Gives `to` owner, mode, extended attributes and times of `from`, which is described by `stat`.
 pub(super) fn copy_attributes(from: &OwnedFd, stat: &Stat, to: &OwnedFd) -> io::Result<()> {
     // In this order: a change of owner clears set-id bits and file capabilities, everything changes the times.

@@ -28,6 +28,7 @@ mod record;
 mod store;
 mod tree;
 
+pub use copy::copy_contents;
 pub use record::{NewVolume, Volume, check_name};
 pub use store::{Fill, Listed, Pruned, Volumes};
 pub use tree::{chown_recursive, disk_usage};

@@ -78,11 +78,12 @@ fn removing_a_volume_in_use_elsewhere_deletes_and_changes_nothing_outside() {
     std::fs::set_permissions(host.join("folder"), std::fs::Permissions::from_mode(0o751)).unwrap();
     let mode = || std::fs::metadata(host.join("folder")).unwrap().permissions().mode() & 0o7777;
     for round in 0..5 {
-        // The volume belongs to a --rm container: it goes with that, whoever else has it.
+        // The volume belongs to a --rm container and goes with that. Who has its folder is not known to use it.
         let owner = format!("owner{round}");
         cell.start(&owner, &["--rm", "-v", "/s"], "sleep 1000");
         let volume = cell.engine.ok(&["volume", "ls", "-q"]).lines().last().unwrap().to_owned();
-        let share = format!("{volume}:/s");
+        let folder = cell.engine.data().join("volumes").join(&volume).join("_data");
+        let share = format!("{}:/s", folder.display());
         // A folder that nobody may enter is what makes a deleter change modes.
         cell.sh(
             &["-v", &share],

@@ -6,18 +6,25 @@
 
 mod env;
 mod mounts;
+mod namespaces;
+mod process;
 mod security;
 mod time;
 mod values;
 
 pub use env::{env_file, env_word, label, label_file};
 pub use mounts::{duplicate_destination, mount, tmpfs, volume};
+pub use namespaces::{id_range, ipc, pid, sysctl, userns, uts};
+pub use process::{
+    device, domainname, entry, expose, image_volumes, oom_score_adj, personality, rootfs, systemd, timeout,
+    timezone, umask, volumes_from,
+};
 pub use security::{capabilities, security_opt};
 pub use time::{interval, moment};
 pub use values::{
     add_host, boolean, bytes, credentials, detach_keys, dns_server, entrypoint, filter, hostname, log_driver,
     log_opt, name, network, nonempty, number, platform, pull_policy, signal, stop_timeout, ulimit, user,
-    userns, workdir,
+    workdir,
 };
 
 use std::path::{Path, PathBuf};

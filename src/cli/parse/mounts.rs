@@ -28,39 +28,53 @@ pub fn volume(text: &str, host: &Host) -> Result<MountRequest, Invalid> {
     for option in options.split(',').filter(|o| !o.is_empty()) {
         mount_option(option, &source, host, &mut parsed)?;
     }
+    if parsed.overlay && parsed.chown {
+        return Err(Invalid::new("'O' and 'U' do not go together: an overlay leaves the source alone"));
+    }
     Ok(MountRequest { source, destination: destination_path(destination)?, options: parsed })
 }
 
 /// `--tmpfs DESTINATION[:OPTIONS]`.
 pub fn tmpfs(text: &str) -> Result<MountRequest, Invalid> {
     let (destination, options) = text.split_once(':').unwrap_or((text, ""));
-    let (mut size, mut mode) = (None, None);
+    let (mut size, mut mode, mut copy_up, mut further) = (None, None, false, Vec::new());
     let mut parsed = MountOptions { no_exec: true, ..MountOptions::default() };
     for option in options.split(',').filter(|o| !o.is_empty()) {
         match option.split_once('=') {
             Some(("size", text)) => size = Some(bytes(text)?),
             Some(("mode", text)) => mode = Some(octal(text)?),
-            Some((key @ ("uid" | "gid" | "nr_inodes" | "nr_blocks" | "mpol" | "huge"), _)) => {
-                return Err(Invalid::new(format!("tmpfs option '{key}' is not supported yet")));
+            // tmpfs(5)
+            Some((key @ ("uid" | "gid"), text)) => {
+                further.push(format!("{key}={}", super::number::<u32>(text)?));
             }
-            _ => tmpfs_option(option, &mut parsed)?,
+            Some(("nr_inodes" | "nr_blocks" | "mpol" | "huge", _)) => further.push(option.to_owned()),
+            _ if option == "tmpcopyup" => copy_up = true,
+            _ if option == "notmpcopyup" => copy_up = false,
+            _ if flag_option(option, &mut parsed) => {}
+            _ => {
+                let known = [
+                    "size",
+                    "mode",
+                    "uid",
+                    "gid",
+                    "nr_inodes",
+                    "tmpcopyup",
+                    "ro",
+                    "rw",
+                    "exec",
+                    "noexec",
+                    "suid",
+                    "nosuid",
+                    "dev",
+                    "nodev",
+                ];
+                return Err(Invalid::unknown("tmpfs option", option, &known));
+            }
         }
     }
     let destination = destination_path(destination)?;
-    Ok(MountRequest { source: MountSource::Tmpfs { size, mode }, destination, options: parsed })
-}
-
-fn tmpfs_option(option: &str, to: &mut MountOptions) -> Result<(), Invalid> {
-    match option {
-        "tmpcopyup" => return Err(Invalid::new("tmpfs option 'tmpcopyup' is not supported yet")),
-        "notmpcopyup" => {}
-        _ if flag_option(option, to) => {}
-        _ => {
-            let known = ["size", "mode", "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev"];
-            return Err(Invalid::unknown("tmpfs option", option, &known));
-        }
-    }
-    Ok(())
+    let source = MountSource::Tmpfs { size, mode, options: further, copy_up };
+    Ok(MountRequest { source, destination, options: parsed })
 }
 
 /// Options that every kind of mount has; whether `option` is one.
@@ -86,8 +100,8 @@ fn mount_option(
     host: &Host,
     to: &mut MountOptions,
 ) -> Result<(), Invalid> {
-    const KNOWN: [&str; 18] = [
-        "ro", "rw", "U", "z", "Z", "nocopy", "copy", "exec", "noexec", "suid", "nosuid", "dev", "nodev",
+    const KNOWN: [&str; 19] = [
+        "ro", "rw", "U", "z", "Z", "O", "nocopy", "copy", "exec", "noexec", "suid", "nosuid", "dev", "nodev",
         "rprivate", "rslave", "rshared", "bind", "rbind",
     ];
     let is_bind = matches!(source, MountSource::Bind { .. });
@@ -101,21 +115,29 @@ fn mount_option(
         "bind" | "rbind" => return Err(Invalid::new(format!("'{option}' is for paths of the host only"))),
         // Hints for docker's virtual machine on macOS, without meaning anywhere else.
         "consistent" | "cached" | "delegated" => {}
-        "O" | "idmap" | "upperdir" | "workdir" => {
-            return Err(Invalid::new(format!("volume option '{option}' is not supported yet")));
-        }
+        "O" if is_bind => to.overlay = true,
+        "O" => return Err(Invalid::new("'O' is for folders of the host only")),
         _ if flag_option(option, to) => {}
         _ => match propagation(option) {
             Some(value) if is_bind => to.propagation = value,
             Some(_) => return Err(Invalid::new(format!("'{option}' is for paths of the host only"))),
-            None if option.starts_with("idmap") || option.starts_with("upperdir=") => {
+            None if option.starts_with("idmap") => return Err(no_idmap()),
+            None if option.starts_with("upperdir=") || option.starts_with("workdir=") => {
                 let key = option.split('=').next().unwrap_or(option);
-                return Err(Invalid::new(format!("volume option '{key}' is not supported yet")));
+                return Err(Invalid::new(format!(
+                    "'{key}' is not supported: what is written to an overlay is thrown away"
+                ))
+                .fix("mount the folder without O to keep what is written"));
             }
             None => return Err(Invalid::unknown("volume option", option, &KNOWN)),
         },
     }
     Ok(())
+}
+
+fn no_idmap() -> Invalid {
+    Invalid::new("idmap is not for ordinary users: the kernel wants root for id-mapped mounts")
+        .fix("use --userns keep-id to own the folder inside, or U to give it to the container's user")
 }
 
 fn propagation(text: &str) -> Option<Propagation> {
@@ -137,7 +159,7 @@ fn check_relabel(host: &Host) -> Result<(), Invalid> {
     }
 }
 
-/// `--mount type=bind|volume|tmpfs,KEY=VALUE…` (CSV, as docker's).
+/// `--mount type=bind|volume|tmpfs|image|devpts|ramfs|glob,KEY=VALUE…` (CSV, as docker's).
 pub fn mount(text: &str, host: &Host) -> Result<MountRequest, Invalid> {
     let mut fields = Fields { kind: "volume", ..Fields::default() };
     let csv = csv(text)?;
@@ -159,7 +181,11 @@ struct Fields<'a> {
     size: Option<u64>,
     mode: Option<u32>,
     create: bool,
+    copy_up: bool,
     exec_given: bool,
+    read_only: Option<bool>,
+    /// Options of devpts(5).
+    pty: Vec<String>,
     /// Keys that only one kind of mount has, with the kind.
     only: Vec<(&'a str, &'static str)>,
     options: MountOptions,
@@ -173,8 +199,8 @@ impl<'a> Fields<'a> {
             "type" => self.kind = text()?,
             "source" | "src" => self.source = Some(text()?),
             "target" | "dst" | "destination" => self.destination = Some(text()?),
-            "readonly" | "ro" => self.options.read_only = truth()?,
-            "rw" => self.options.read_only = !truth()?,
+            "readonly" | "ro" => self.read_only = Some(truth()?),
+            "rw" | "readwrite" => self.read_only = Some(!truth()?),
             "U" | "chown" => self.options.chown = truth()?,
             "exec" | "noexec" => {
                 self.options.no_exec = truth()? == (key == "noexec");
@@ -240,12 +266,22 @@ impl<'a> Fields<'a> {
                 self.only.push((key, "tmpfs"));
                 self.size = Some(bytes(text()?)?);
             }
-            "tmpfs-mode" => {
+            // Of a ramfs too, which has no size.
+            "tmpfs-mode" => self.mode = Some(octal(text()?)?),
+            "tmpcopyup" | "notmpcopyup" => {
                 self.only.push((key, "tmpfs"));
-                self.mode = Some(octal(text()?)?);
+                self.copy_up = truth()? == (key == "tmpcopyup");
             }
-            "notmpcopyup" => self.only.push((key, "tmpfs")),
-            "tmpcopyup" | "volume-opt" | "volume-label" | "volume-subpath" | "subpath" | "idmap" => {
+            "uid" | "gid" | "max" => {
+                self.only.push((key, "devpts"));
+                self.pty.push(format!("{key}={}", super::number::<u32>(text()?)?));
+            }
+            "mode" => {
+                self.only.push((key, "devpts"));
+                self.pty.push(format!("mode={:o}", octal(text()?)?));
+            }
+            "idmap" => return Err(no_idmap()),
+            "volume-opt" | "volume-label" | "volume-subpath" | "subpath" => {
                 return Err(Invalid::new(format!("mount option '{key}' is not supported yet")));
             }
             _ => {
@@ -272,6 +308,12 @@ impl<'a> Fields<'a> {
         if let Some((key, kind)) = self.only.iter().find(|(_, kind)| *kind != self.kind) {
             return Err(Invalid::new(format!("'{key}' is for type={kind} only")));
         }
+        if self.mode.is_some() && !matches!(self.kind, "tmpfs" | "ramfs") {
+            return Err(Invalid::new("'tmpfs-mode' is for type=tmpfs and type=ramfs only"));
+        }
+        // As with podman, an image may be written only if that is asked for; its set-id programs count.
+        self.options.read_only = self.read_only.unwrap_or(self.kind == "image");
+        self.options.suid |= self.kind == "image";
         let source = match (self.kind, self.source) {
             ("bind", Some("") | None) => return Err(Invalid::new("type=bind needs source=PATH")),
             ("bind", Some(path)) => MountSource::Bind { path: absolute(path, host), create: self.create },
@@ -279,13 +321,41 @@ impl<'a> Fields<'a> {
             ("volume", Some(name)) => named_volume(name)?,
             ("tmpfs", None) => {
                 self.options.no_exec |= !self.exec_given;
-                MountSource::Tmpfs { size: self.size, mode: self.mode }
+                let (size, mode, options) = (self.size, self.mode, Vec::new());
+                MountSource::Tmpfs { size, mode, options, copy_up: self.copy_up }
             }
-            ("tmpfs", Some(_)) => return Err(Invalid::new("a tmpfs has no source")),
-            (kind @ ("image" | "devpts" | "ramfs" | "glob" | "cluster" | "npipe" | "artifact"), _) => {
+            ("ramfs", None) => {
+                self.options.no_exec |= !self.exec_given;
+                let mode = self.mode.unwrap_or(0o1777);
+                MountSource::New { kind: "ramfs".into(), options: vec![format!("mode={mode:o}")] }
+            }
+            ("devpts", None) => {
+                self.pty.extend(["newinstance".to_owned(), "ptmxmode=0666".to_owned()]);
+                MountSource::New { kind: "devpts".into(), options: self.pty }
+            }
+            (kind @ ("tmpfs" | "ramfs" | "devpts"), Some(_)) => {
+                return Err(Invalid::new(format!("a {kind} has no source")));
+            }
+            (kind @ ("image" | "glob"), Some("") | None) => {
+                return Err(Invalid::new(format!("type={kind} needs a source")));
+            }
+            ("image", Some(name)) => MountSource::Image { name: name.to_owned(), layers: Vec::new() },
+            ("glob", Some(pattern)) if pattern.starts_with('/') => {
+                let destination = self.destination.map_or(Ok("/".to_owned()), destination_path)?;
+                let source = MountSource::Glob { pattern: pattern.to_owned() };
+                return Ok(MountRequest { source, destination, options: self.options });
+            }
+            ("glob", Some(_)) => return Err(Invalid::new("the pattern needs to be an absolute path")),
+            (kind @ ("cluster" | "npipe" | "artifact"), _) => {
                 return Err(Invalid::new(format!("mounts of type '{kind}' are not supported yet")));
             }
-            (kind, _) => return Err(Invalid::unknown("mount type", kind, &["bind", "volume", "tmpfs"])),
+            (kind, _) => {
+                return Err(Invalid::unknown(
+                    "mount type",
+                    kind,
+                    &["bind", "volume", "tmpfs", "image", "ramfs", "devpts", "glob"],
+                ));
+            }
         };
         let destination = self.destination.ok_or_else(|| Invalid::new("target=PATH is missing"))?;
         Ok(MountRequest { source, destination: destination_path(destination)?, options: self.options })
@@ -388,149 +458,4 @@ fn destination_path(text: &str) -> Result<String, Invalid> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::test_host;
-    use super::*;
-
-    fn request(source: MountSource, destination: &str, options: MountOptions) -> MountRequest {
-        MountRequest { source, destination: destination.into(), options }
-    }
-
-    fn bind(path: &str) -> MountSource {
-        MountSource::Bind { path: path.into(), create: true }
-    }
-
-    fn named(name: &str) -> MountSource {
-        MountSource::Volume { name: name.into() }
-    }
-
-    #[test]
-    fn the_forms_of_a_volume_are_dockers_and_podmans() {
-        let plain = MountOptions::default();
-        let ro = MountOptions { read_only: true, ..plain };
-        let table = [
-            ("/p", request(MountSource::AnonymousVolume, "/p", plain)),
-            ("data:/p", request(named("data"), "/p", plain)),
-            ("/a:/b", request(bind("/a"), "/b", plain)),
-            ("./a:/b/", request(bind("/home/me/a"), "/b", plain)),
-            ("../a:/b/../c//d", request(bind("/home/me/../a"), "/c/d", plain)),
-            (".:/b", request(bind("/home/me"), "/b", plain)),
-            ("/a:/b:ro", request(bind("/a"), "/b", ro)),
-            ("/a:/b:ro,U,z", request(bind("/a"), "/b", MountOptions { chown: true, ..ro })),
-            ("data:/p:nocopy", request(named("data"), "/p", MountOptions { no_copy: true, ..plain })),
-            (
-                "/a:/b:exec,dev,suid",
-                request(bind("/a"), "/b", MountOptions { dev: true, suid: true, ..plain }),
-            ),
-            (
-                "/a:/b:rslave,bind,cached",
-                request(
-                    bind("/a"),
-                    "/b",
-                    MountOptions { propagation: Propagation::Slave, non_recursive: true, ..plain },
-                ),
-            ),
-        ];
-        for (text, expected) in table {
-            assert_eq!(volume(text, &test_host()), Ok(expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_volume_is_refused() {
-        for bad in [
-            "",
-            ":/p",
-            "a:b",
-            "/a:",
-            "/a:/",
-            "/a:/b/..",
-            "a/b:/p",
-            "/a:/b:rwx",
-            "/a:/b:ro:z",
-            "/a:/b:nocopy",
-            "data:/p:rslave",
-            "/a:/b:O",
-            "/a:/b:idmap=uids=1",
-            "-x:/p",
-        ] {
-            assert!(volume(bad, &test_host()).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn relabelling_is_refused_only_where_selinux_is_on() {
-        let on = Host { selinux: true, ..test_host() };
-        assert!(volume("/a:/b:Z", &test_host()).is_ok());
-        assert!(volume("/a:/b:Z", &on).is_err() && mount("type=bind,src=/a,dst=/b,z", &on).is_err());
-    }
-
-    #[test]
-    fn mounts_take_dockers_keys() {
-        let plain = MountOptions::default();
-        let ro = MountOptions { read_only: true, ..plain };
-        let host_path = MountSource::Bind { path: "/a,b".into(), create: false };
-        let table = [
-            ("type=bind,\"source=/a,b\",target=/p,readonly", request(host_path, "/p", ro)),
-            ("source=data,target=/p", request(named("data"), "/p", plain)),
-            ("type=volume,dst=/p,ro=false", request(MountSource::AnonymousVolume, "/p", plain)),
-            (
-                "type=tmpfs,destination=/t,tmpfs-size=64m,tmpfs-mode=1770",
-                request(
-                    MountSource::Tmpfs { size: Some(64 << 20), mode: Some(0o1770) },
-                    "/t",
-                    MountOptions { no_exec: true, ..plain },
-                ),
-            ),
-            (
-                "type=bind,src=x,dst=/p,bind-propagation=shared,bind-recursive=disabled,bind-create-src",
-                request(
-                    bind("/home/me/x"),
-                    "/p",
-                    MountOptions { propagation: Propagation::Shared, non_recursive: true, ..plain },
-                ),
-            ),
-        ];
-        for (text, expected) in table {
-            assert_eq!(mount(text, &test_host()), Ok(expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_mount_is_refused() {
-        for bad in [
-            "",
-            "type=bind,target=/p",
-            "type=bind,source=/a",
-            "type=tmpfs,src=/a,dst=/p",
-            "type=nfs,dst=/p",
-            "type=bind,src=/a,dst=/p,tmpfs-size=1m",
-            "type=bind,src=/a,dst=p",
-            "dst=/p,volume-opt=o=x",
-            "type=bind,src=/a,dst=/p,readonly=maybe",
-            "type=bind,\"src=/a,dst=/p",
-            "dst=/p,tagret=/q",
-        ] {
-            assert!(mount(bad, &test_host()).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_tmpfs_has_a_size_a_mode_and_no_programs() {
-        let source = MountSource::Tmpfs { size: Some(64 << 20), mode: Some(0o1777) };
-        let options = MountOptions { no_exec: true, ..MountOptions::default() };
-        assert_eq!(tmpfs("/t:size=64m,mode=1777"), Ok(request(source, "/t", options)));
-        let plain = MountSource::Tmpfs { size: None, mode: None };
-        assert_eq!(tmpfs("/t:exec").unwrap(), request(plain, "/t", MountOptions::default()));
-        for bad in ["t", "/", "/t:size=x", "/t:mode=9", "/t:uid=5", "/t:size", "/t:nope"] {
-            assert!(tmpfs(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn two_mounts_at_one_place_are_noticed() {
-        let mounts = ["/a:/x", "/b:/y", "data:/x/"].map(|text| volume(text, &test_host()).unwrap());
-        assert_eq!(duplicate_destination(&mounts), Some("/x"));
-        assert_eq!(duplicate_destination(&mounts[..2]), None);
-    }
-}
+mod tests;

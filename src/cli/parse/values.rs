@@ -2,7 +2,7 @@
 
 use super::{Invalid, nearest};
 use crate::cli::image_options::PullPolicy;
-use crate::container::request::{LogDriver, LogOptions, NetworkMode, Rlimit, UsernsMode};
+use crate::container::request::{LogDriver, LogOptions, NetworkMode, Rlimit};
 use crate::sandbox::signal_number;
 use std::net::IpAddr;
 
@@ -92,7 +92,8 @@ pub fn detach_keys(text: &str) -> Result<Vec<u8>, Invalid> {
         .collect()
 }
 
-const RLIMITS: [&str; 15] = [
+const RLIMITS: [&str; 16] = [
+    "as",
     "core",
     "cpu",
     "data",
@@ -178,29 +179,6 @@ pub fn entrypoint(text: &str) -> Vec<String> {
         Ok(words) => words,
         Err(_) if text.is_empty() => Vec::new(),
         Err(_) => vec![text.to_owned()],
-    }
-}
-
-/// `--userns`.
-pub fn userns(text: &str) -> Result<UsernsMode, Invalid> {
-    const KNOWN: [&str; 3] = ["host", "keep-id", "keep-id:uid=UID,gid=GID"];
-    let later = |mode: &str| Err(Invalid::new(format!("user namespace mode '{mode}' is not supported yet")));
-    match text.split_once(':').unwrap_or((text, "")) {
-        // Rootless: the namespace that the user's own ids are mapped into is the host's for podman too.
-        ("" | "host", "") => Ok(UsernsMode::Default),
-        ("keep-id", options) => {
-            let (mut uid, mut gid) = (None, None);
-            for option in options.split(',').filter(|o| !o.is_empty()) {
-                match option.split_once('=') {
-                    Some(("uid", id)) => uid = Some(number(id)?),
-                    Some(("gid", id)) => gid = Some(number(id)?),
-                    _ => return Err(Invalid::new(format!("unknown option '{option}' of keep-id"))),
-                }
-            }
-            Ok(UsernsMode::KeepId { uid, gid })
-        }
-        (mode @ ("auto" | "nomap" | "private" | "container" | "ns" | "pod"), _) => later(mode),
-        _ => Err(Invalid::unknown("user namespace mode", text, &KNOWN)),
     }
 }
 
@@ -386,16 +364,6 @@ mod tests {
         assert_eq!(entrypoint(r#"["sh", "-c"]"#), ["sh", "-c"]);
         assert_eq!(entrypoint("/bin/sh -c"), ["/bin/sh -c"]);
         assert!(entrypoint("").is_empty() && entrypoint("[]").is_empty());
-    }
-
-    #[test]
-    fn user_namespace_modes_are_podmans() {
-        assert_eq!(userns("host"), Ok(UsernsMode::Default));
-        assert_eq!(userns("keep-id"), Ok(UsernsMode::KeepId { uid: None, gid: None }));
-        assert_eq!(userns("keep-id:uid=5,gid=6"), Ok(UsernsMode::KeepId { uid: Some(5), gid: Some(6) }));
-        for bad in ["auto", "keepid", "keep-id:uid=x", "keep-id:size=5", "ns:/proc/1/ns/user"] {
-            assert!(userns(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn containers(paths: &Paths) -> Result<impl Iterator<Item = Container>, containe
 fn names_in(container: &Container) -> impl Iterator<Item = &str> {
     container.record.mounts.iter().filter_map(|mount| match &mount.kind {
         MountKind::Volume { name, .. } => Some(name.as_str()),
-        MountKind::Bind { .. } | MountKind::Tmpfs { .. } => None,
+        _ => None,
     })
 }
 

@@ -9,7 +9,7 @@ use super::{Error, Ids};
 use crate::container::lifecycle::settled;
 use crate::container::record::Record;
 use crate::container::store::Container;
-use crate::container::{self, monitor};
+use crate::container::{self, mounting};
 use crate::layers::{Entry, Kind, Walker, split};
 use crate::state::Paths;
 use crate::union::{self, Layers};
@@ -59,7 +59,7 @@ pub fn changes(paths: &Paths, identity: &Identity, container: &Container) -> Res
 
 /// The image's layers, joined.
 fn below(paths: &Paths, identity: &Identity, record: &Record) -> Result<OwnedFd, Error> {
-    let (lower, data_only) = monitor::lower_layers(paths, identity, record)?;
+    let (lower, data_only) = mounting::lower_layers(paths, identity, record)?;
     match &lower[..] {
         [only] if data_only.is_empty() => {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -2,11 +2,10 @@
 
 use super::{Error, Ids};
 use crate::container::lifecycle::{self, settled};
-use crate::container::record::MountKind;
 use crate::container::store::{Container, Places};
-use crate::container::{self, monitor, recover};
+use crate::container::{self, ids, mounting, recover};
 use crate::rooted_fs::Root;
-use crate::sandbox::{self, Source};
+use crate::sandbox;
 use crate::state::{Lock, Paths};
 use crate::union::{self, Layers};
 use crate::userns::{self, Identity, Mode};
@@ -77,11 +76,7 @@ impl View {
             Access::Read => None,
         };
         let record = &container.record;
-        let mounts = monitor::resolve_mounts(paths, record);
-        let mounts: Vec<_> =
-            mounts.into_iter().filter(|mount| !matches!(mount.source, Source::Tmpfs { .. })).collect();
-        let tmpfs = record.mounts.iter().filter(|used| matches!(used.kind, MountKind::Tmpfs { .. }));
-        let absent = tmpfs.map(|used| used.destination.clone()).collect();
+        let (mounts, absent) = mounting::lasting_mounts(paths, record);
         let union = mount_union(paths, identity, &container, access)?;
         let is_writable = access == Access::Write;
         let root = sandbox::assemble(
@@ -118,7 +113,7 @@ impl View {
         Self {
             root,
             name: container.record.name.clone(),
-            ids: Ids::of(monitor::maps(identity, &container.record)),
+            ids: Ids::of(ids::maps(identity, &container.record.spec.ids)),
             single_id: matches!(identity.mode, Mode::Single { .. }),
             absent: Vec::new(),
             _hold: None,
@@ -162,10 +157,13 @@ fn mount_union(
 ) -> Result<OwnedFd, Error> {
     let Container { record, places, .. } = container;
     separate()?;
+    if let Some(rootfs) = record.settings.rootfs.as_ref().filter(|rootfs| !rootfs.overlay) {
+        return Ok(sandbox::outside::tree(&rootfs.path, true).map_err(container::Error::from)?);
+    }
     let layers = match access {
-        Access::Write => monitor::prepare_layers(paths, identity, record, places)?,
+        Access::Write => mounting::prepare_layers(paths, identity, record, places)?,
         Access::Read => {
-            let (mut lower, data_only) = monitor::lower_layers(paths, identity, record)?;
+            let (mut lower, data_only) = mounting::lower_layers(paths, identity, record)?;
             let upper = places.data.join("upper");
             match (upper.exists(), &lower[..]) {
                 // One more layer: overlayfs leaves it as it is, and it may be in use by a start meanwhile.

@@ -22,6 +22,10 @@ pub struct Interaction {
     pub detach_keys: Vec<u8>,
     /// Signals that reach us go to the process.
     pub proxy_signals: bool,
+    /// Standard output is not shown.
+    pub hide_stdout: bool,
+    /// Standard error is not shown.
+    pub hide_stderr: bool,
 }
 
 /// How it ended.
@@ -115,6 +119,8 @@ impl Client {
                 let open = self.decoder.fill(&self.socket)?;
                 while let Some(frame) = self.decoder.next()? {
                     match frame {
+                        Frame::Stdout(_) if how.hide_stdout => {}
+                        Frame::Stderr(_) if how.hide_stderr => {}
                         Frame::Stdout(bytes) => write_all(stdout(), &bytes)?,
                         Frame::Stderr(bytes) => write_all(stderr(), &bytes)?,
                         Frame::Exited(code) => return Ok(Ending::Exited(code)),

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
 
 /// A client may lag this many bytes behind before the process is held back.
 const MAX_LAG: usize = 64 << 10;
@@ -54,6 +55,8 @@ pub enum Ended {
     Code(i32),
     /// By this signal.
     Signal(i32),
+    /// Killed, because its time was up (`--timeout`).
+    TimedOut,
 }
 
 impl Ended {
@@ -62,6 +65,8 @@ impl Ended {
         match self {
             Ended::Code(code) => code,
             Ended::Signal(number) => 128 + number,
+            // podman's.
+            Ended::TimedOut => 255,
         }
     }
 }
@@ -103,6 +108,8 @@ pub struct Pump<'a> {
     quiet: u16,
     listener: Option<UnixListener>,
     clients: Vec<Connection>,
+    deadline: Option<Instant>,
+    timed_out: bool,
     log: &'a mut dyn FnMut(bool, &[u8]),
 }
 
@@ -137,7 +144,23 @@ impl<'a> Pump<'a> {
             listener.set_nonblocking(true)?;
         }
         let (stdin, clients) = (Outbox::default(), Vec::new());
-        Ok(Self { process, streams, stdin, stdin_ends: false, quiet: FIRST_QUIET_MS, listener, clients, log })
+        Ok(Self {
+            process,
+            streams,
+            stdin,
+            stdin_ends: false,
+            quiet: FIRST_QUIET_MS,
+            listener,
+            clients,
+            deadline: None,
+            timed_out: false,
+            log,
+        })
+    }
+
+    /// Has the process killed if it is still there after so long.
+    pub fn end_after(&mut self, time: Duration) {
+        self.deadline = Instant::now().checked_add(time);
     }
 
     /// Adds a client.
@@ -216,16 +239,22 @@ impl<'a> Pump<'a> {
             flags.set(PollFlags::POLLOUT, !client.outbox.is_empty());
             watch(Source::Client(index), client.socket.as_fd(), flags);
         }
-        let mut timeout = PollTimeout::from(self.quiet);
+        let mut quiet = Some(self.quiet);
         loop {
-            match poll(&mut set, timeout) {
-                // Waits on at once: whatever else ran in between would be mapped again. That memory cannot be given
-                // back is no harm.
-                Ok(0) => {
+            let left = self.deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                self.timed_out = rustix::process::pidfd_send_signal(self.process, Signal::KILL).is_ok();
+                self.deadline = None;
+            }
+            match poll(&mut set, patience(quiet, left)) {
+                // The time of the process is up, or nothing has happened. Waits on at once: whatever else ran in
+                // between would be mapped again. That memory cannot be given back is no harm.
+                Ok(0) if quiet.is_some() => {
                     self.quiet = LATER_QUIET_MS;
-                    timeout = PollTimeout::NONE;
+                    quiet = None;
                     let _ = crate::kernel::memory::trim();
                 }
+                Ok(0) => {}
                 Ok(_) | Err(nix::Error::EINTR) => break,
                 Err(e) => return Err(e.into()),
             }
@@ -347,6 +376,7 @@ impl<'a> Pump<'a> {
     fn reap(&self) -> io::Result<Ended> {
         loop {
             match rustix::process::waitid(WaitId::PidFd(self.process), WaitIdOptions::EXITED) {
+                Ok(Some(_)) if self.timed_out => return Ok(Ended::TimedOut),
                 Ok(Some(status)) => {
                     return Ok(match (status.exit_status(), status.terminating_signal()) {
                         (Some(code), _) => Ended::Code(code),
@@ -358,6 +388,17 @@ impl<'a> Pump<'a> {
             }
         }
     }
+}
+
+/// How long to wait: until it has been quiet for so many milliseconds, or until the time of the process is up.
+fn patience(quiet: Option<u16>, left: Option<Duration>) -> PollTimeout {
+    let quiet = quiet.map(i32::from);
+    // Rounded up; what is too long for poll(2) is waited for in parts.
+    let left = left
+        .filter(|left| !left.is_zero())
+        .map(|left| i32::try_from(left.as_millis() + 1).unwrap_or(i32::MAX));
+    let sooner = [quiet, left].into_iter().flatten().min();
+    sooner.map_or(PollTimeout::NONE, |ms| PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX))
 }
 
 /// A terminal's master side as a session's stream.
