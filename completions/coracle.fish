@@ -338,7 +338,6 @@ complete -c coracle -n "__fish_coracle_using_subcommand exec" -s e -l env -d 'Se
 complete -c coracle -n "__fish_coracle_using_subcommand exec" -l env-file -d 'Read variables from FILE' -r
 complete -c coracle -n "__fish_coracle_using_subcommand exec" -s u -l user -d 'User in the container' -r
 complete -c coracle -n "__fish_coracle_using_subcommand exec" -s w -l workdir -d 'Working directory in the container' -r
-complete -c coracle -n "__fish_coracle_using_subcommand exec" -l preserve-fds -d 'Pass N descriptors from 3 on to the command' -r
 complete -c coracle -n "__fish_coracle_using_subcommand exec" -l detach-keys -d 'Keys that detach from the command (default ctrl-p,ctrl-q)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand exec" -l preserve-fds -d 'Hand on so many open descriptors, from number 3 on' -r
 complete -c coracle -n "__fish_coracle_using_subcommand exec" -l preserve-fd -d 'Hand on these open descriptors' -r
@@ -607,7 +606,6 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from exec" -l env-file -d 'Read variables from FILE' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from exec" -s u -l user -d 'User in the container' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from exec" -s w -l workdir -d 'Working directory in the container' -r
-complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from exec" -l preserve-fds -d 'Pass N descriptors from 3 on to the command' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from exec" -l detach-keys -d 'Keys that detach from the command (default ctrl-p,ctrl-q)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from exec" -l preserve-fds -d 'Hand on so many open descriptors, from number 3 on' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from exec" -l preserve-fd -d 'Hand on these open descriptors' -r

@@ -13,7 +13,9 @@ fn check(mount: &MountRequest) {
             assert!(!name.contains('/') && !name.starts_with('.') && !name.is_empty(), "{mount:?}");
         }
         MountSource::Bind { path, .. } => assert!(path.is_absolute(), "{mount:?}"),
-        MountSource::AnonymousVolume | MountSource::Tmpfs { .. } => {}
+        MountSource::Glob { pattern } => assert!(pattern.starts_with('/'), "{mount:?}"),
+        MountSource::Image { name, .. } => assert!(!name.is_empty(), "{mount:?}"),
+        MountSource::AnonymousVolume | MountSource::Tmpfs { .. } | MountSource::New { .. } => {}
     }
 }
 
@@ -26,6 +28,15 @@ fuzz_target!(|text: &str| {
     let _ = parse::detach_keys(text);
     let _ = parse::signal(text);
     let _ = parse::ulimit(text);
+    let _ = parse::userns(text);
+    let _ = parse::id_range(text);
+    let _ = parse::volumes_from(text);
+    if let Ok((name, _)) = parse::sysctl(text) {
+        assert!(!name.contains("..") && !name.starts_with('.'), "{name:?}");
+    }
+    if let Ok(zone) = parse::timezone(text) {
+        assert!(!zone.starts_with('/') && !zone.split('/').any(|part| part == ".."), "{zone:?}");
+    }
     let _ = parse::user(text);
     if let Ok(name) = parse::name(text) {
         assert!(!name.contains(['/', '\n', '\0']) && !name.starts_with('.'), "{name:?}");

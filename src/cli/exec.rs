@@ -42,7 +42,6 @@ fn define(command: Command) -> Command {
             option("user", "USER[:GROUP]").short('u').help("User in the container"),
             option("workdir", "DIR").short('w').help("Working directory in the container"),
             switch("privileged").help("Give all the capabilities that the user namespace has"),
-            option("preserve-fds", "N").help("Pass N descriptors from 3 on to the command"),
             option("detach-keys", "KEYS").help("Keys that detach from the command (default ctrl-p,ctrl-q)"),
             option("preserve-fds", "COUNT").help("Hand on so many open descriptors, from number 3 on"),
             list("preserve-fd", "N[,N...]").help("Hand on these open descriptors"),
