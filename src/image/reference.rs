@@ -98,6 +98,8 @@ impl Reference {
         // `library/a/b` would not come back to itself without `library/`.
         match self.path.strip_prefix(LIBRARY) {
             Some(rest) if !rest.contains('/') => rest.to_owned(),
+            // `docker.io/example.com/a` without its registry would be another one's.
+            _ if split_domain(&self.path).is_some() => self.name(),
             _ => self.path.clone(),
         }
     }
@@ -271,6 +273,8 @@ mod tests {
             ("docker.io/alpine", "docker.io/library/alpine:latest", "alpine:latest"),
             ("index.docker.io/alpine", "docker.io/library/alpine:latest", "alpine:latest"),
             ("docker.io/library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
+            ("docker.io/ex.com/a", "docker.io/ex.com/a:latest", "docker.io/ex.com/a:latest"),
+            ("docker.io/localhost/a", "docker.io/localhost/a:latest", "docker.io/localhost/a:latest"),
             ("localhost/app", "localhost/app:latest", "localhost/app:latest"),
             ("localhost:5000/app:x", "localhost:5000/app:x", "localhost:5000/app:x"),
             ("quay.io/org/app", "quay.io/org/app:latest", "quay.io/org/app:latest"),

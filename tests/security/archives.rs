@@ -124,6 +124,13 @@ fn whiteouts_that_lead_out() {
     is_harmless("a whiteout through a link", |v| {
         Layer::new().symlink("link", &v.path).file("link/.wh.secret", b"", 0o644)
     });
+    // What would be made there, not only what would be hidden.
+    is_harmless("a whiteout of a new name, with dots", |v| {
+        Layer::new().file(&format!("../../../../../../../..{}/.wh.escaped", v.path), b"", 0o644)
+    });
+    is_harmless("a whiteout of a new name, through a link", |v| {
+        Layer::new().symlink("link", &v.path).file("link/.wh.escaped", b"", 0o644)
+    });
     is_harmless("a whiteout of dots", |_| {
         Layer::new().file(".wh...", b"", 0o644).file("etc/.wh...", b"", 0o644)
     });
