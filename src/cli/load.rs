@@ -57,7 +57,8 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     };
     let stores = Stores::enter(&engine)?;
     let progress = output::progress::progress(options.quiet);
-    for loaded in load(&stores.images, &stores.layers, input, &*progress)? {
+    let loaded = load(&stores.images, &stores.layers, input, &*progress);
+    for loaded in stores::unless_failed(&engine, loaded)? {
         match loaded.names.is_empty() {
             true => output::print(&format!("Loaded image ID: {}\n", loaded.image.id))?,
             false => {

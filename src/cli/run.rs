@@ -107,6 +107,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         record,
         places: &created.places,
         lock: created.lock,
+        kept: created.kept,
         window: engine::window().filter(|_| tty),
         background: options.detach,
         preserved,

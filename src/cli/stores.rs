@@ -7,6 +7,7 @@ use super::Error;
 use super::engine::Engine;
 use super::image_options::{ImageOptions, PullPolicy};
 use crate::container::create::ownership;
+use crate::container::recover;
 use crate::container::store::{self, Container, Entry};
 use crate::digest::Digest;
 use crate::image::{self, Image, ImageStore, InUse, Platform, PullRequest, embedded};
@@ -116,13 +117,22 @@ pub fn request(what: &str, options: &ImageOptions) -> anyhow::Result<PullRequest
 /// Pulls, showing progress. The layers are made durable by a process that nobody waits for.
 pub fn pull(stores: &Stores, engine: &Engine, request: &PullRequest, quiet: bool) -> anyhow::Result<Image> {
     let progress = output::progress::progress(quiet);
-    let image = image::pull(&stores.images, &stores.layers, request, &*progress)?;
+    let pulled = image::pull(&stores.images, &stores.layers, request, &*progress);
     drop(progress);
+    let image = unless_failed(engine, pulled)?;
     settle(stores, engine);
     Ok(image)
 }
 
-/// Makes new layers durable and empties the trash, in a process of its own. That there is none to be had is no
+/// What has been unpacked of an image that could not be brought in goes at once: the disk may be full of it.
+pub fn unless_failed<T, E>(engine: &Engine, done: Result<T, E>) -> Result<T, E> {
+    if done.is_err() {
+        let _ = crate::state::empty_trash(&engine.paths);
+    }
+    done
+}
+
+/// Makes new layers durable, finishes what killed processes left and empties the trash, in a process of its own. That there is none to be had is no
 /// reason to fail: what is not durable is verified after a power cut.
 pub fn settle(stores: &Stores, engine: &Engine) {
     if let Ok(Side::Child) = process::fork() {
@@ -134,8 +144,8 @@ pub fn settle(stores: &Stores, engine: &Engine) {
         }
         let _ = process::set_title("coracle: settling layers");
         let _ = stores.layers.make_durable();
-        let _ = stores.layers.collect();
-        let _ = crate::state::empty_trash(&engine.paths);
+        let _ = recover::recover(&engine.paths);
+        let _ = crate::state::keep_ballast(&engine.paths);
         process::exit_now(0)
     }
 }
@@ -201,7 +211,9 @@ pub fn remove(
     };
     let layer =
         |layer: Digest| containers.iter().any(|c| c.record.needed_layers().any(|needed| *needed == layer));
-    Ok(stores.images.remove(&stores.layers, what, force, &InUse { image: &uses, layer: &layer })?)
+    let in_use = InUse { image: &uses, layer: &layer };
+    let remove = || stores.images.remove(&stores.layers, what, force, &in_use);
+    Ok(crate::state::with_ballast(stores.images.paths(), remove)?)
 }
 
 /// Bytes of layers.

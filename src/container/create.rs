@@ -74,6 +74,8 @@ pub struct Created {
     pub places: Places,
     /// Its lock.
     pub lock: Lock,
+    /// That its data folder is in use, for those who look at it from another run root.
+    pub kept: Option<Lock>,
 }
 
 /// What other containers and the machine decide of a new one.
@@ -123,16 +125,21 @@ pub fn create(
     let made = (|| {
         name(paths, identity, &mut record)?;
         state::create_dir_private(&places.data)?;
+        // Where the file system knows no locks we do without.
+        let kept = Lock::keep(&places.data).ok();
         let _volumes = prepare_mounts(paths, &record)?;
-        save(&places, &record)
+        save(&places, &record)?;
+        Ok(kept)
     })();
-    if let Err(error) = made {
-        let _ = super::store::release_name(paths, &record.name, &id);
-        let _ = state::remove_tree(&places.data);
-        let _ = super::recover::forget_run(&places);
-        return Err(error);
+    match made {
+        Ok(kept) => Ok(Created { record, places, lock, kept }),
+        Err(error) => {
+            let _ = super::store::release_name(paths, &record.name, &id);
+            let _ = state::remove_tree(&places.data);
+            let _ = super::recover::forget_run(&places);
+            Err(error)
+        }
     }
-    Ok(Created { record, places, lock })
 }
 
 fn name(paths: &Paths, identity: &Identity, record: &mut Record) -> Result<(), Error> {

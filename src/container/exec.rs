@@ -2,7 +2,7 @@
 //!
 //! The CLI forks a session, which is the new process's parent and lives as long as it does: the CLI may detach.
 
-use super::lifecycle::init_of;
+use super::lifecycle::{init_of, not_running};
 use super::monitor::{await_running, leave_cli};
 use super::record::Status;
 use super::request::ExecRequest;
@@ -99,6 +99,13 @@ fn session(
     let (stdio, mut streams) =
         make_streams(request.interactive, request.tty).map_err(Error::io("make pipes"))?;
     let cgroup = resources::enter(container)?;
+    let not_any_more = |error: Error| match error {
+        // It ended between our look at it and now.
+        Error::Sandbox(sandbox::Error::Step { errno: nix::libc::ESRCH, .. }) => {
+            not_running(&container.record)
+        }
+        other => other,
+    };
     let (child, channel) = sandbox::join(&JoinRequest {
         container: init.as_fd(),
         cgroup: cgroup.as_ref().map(AsFd::as_fd),
@@ -108,10 +115,11 @@ fn session(
         window,
         single_id: matches!(identity.mode, Mode::Single { .. }),
         preserve_fds: &request.preserve_fds,
-    })?;
+    })
+    .map_err(|e| not_any_more(e.into()))?;
     // Whoever waits for the end of what was handed in waits for the command alone.
     close(&request.preserve_fds);
-    await_running(&channel, &child, process, &mut streams)?;
+    await_running(&channel, &child, process, &mut streams).map_err(not_any_more)?;
     drop((channel, init));
     let mut no_log = |_: bool, _: &[u8]| {};
     let mut pump =

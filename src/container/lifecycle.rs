@@ -17,11 +17,6 @@ use std::time::{Duration, Instant};
 
 /// Takes a stopped container's lock, for starting or removing it.
 pub fn lock(container: &Container) -> Result<Lock, Error> {
-    let running = || Error::State {
-        name: container.record.name.clone(),
-        state: "running",
-        fix: "stop it first ('coracle stop'), or use --force where the command has it",
-    };
     let until = Instant::now() + STARTING;
     loop {
         state::create_dir_private(&container.places.run)?;
@@ -31,10 +26,18 @@ pub fn lock(container: &Container) -> Result<Lock, Error> {
             Ok(None) if !container.places.run.join("live.json").exists() && Instant::now() < until => {
                 std::thread::sleep(Duration::from_millis(2));
             }
-            Ok(None) => return Err(running()),
+            Ok(None) => return Err(running(container)),
             Err(e) if e.io_kind() == Some(ErrorKind::NotFound) => {}
             Err(e) => return Err(e.into()),
         }
+    }
+}
+
+fn running(container: &Container) -> Error {
+    Error::State {
+        name: container.record.name.clone(),
+        state: "running",
+        fix: "stop it first ('coracle stop'), or use --force where the command has it",
     }
 }
 
@@ -50,7 +53,16 @@ pub fn start(
     let Some(container) = load(paths, &container.record.id)? else {
         return Err(Error::NotFound(container.record.name.clone()));
     };
-    recover::conclude(&container.places)?;
+    if recover::run_folder_was_lost(&container.places)? {
+        recover::forget_run(&container.places)?;
+        return Err(running(&container));
+    }
+    if let Some(record) = recover::being_removed(&container.places) {
+        // Whoever removed it was killed: this start comes too late.
+        as_root(paths, identity, || monitor::remove(paths, &record, &container.places))?;
+        return Err(Error::NotFound(record.name));
+    }
+    recover::conclude(paths, &container.places)?;
     let Container { record, places, .. } = &container;
     let preserved = Vec::new();
     monitor::start(monitor::Start {
@@ -59,6 +71,7 @@ pub fn start(
         record,
         places,
         lock,
+        kept: None,
         window,
         background: true,
         preserved,
@@ -85,7 +98,7 @@ fn monitor_of(container: &Container) -> Option<OwnedFd> {
     container.live.as_ref().map(|live| live.monitor).or_else(signed)?.open()
 }
 
-fn not_running(record: &Record) -> Error {
+pub(super) fn not_running(record: &Record) -> Error {
     Error::State { name: record.name.clone(), state: "not running", fix: "start it with 'coracle start'" }
 }
 
@@ -288,21 +301,21 @@ pub fn remove_broken(paths: &Paths, identity: &Identity, id: &ContainerId) -> Re
         });
     };
     as_root(paths, identity, || {
+        state::trash(paths, &places.data)?;
         release_names(paths, id)?;
-        if state::trash(paths, &places.data)? {
-            state::empty_trash(paths)?;
-        }
-        recover::forget_run(&places)
+        recover::forget_run(&places)?;
+        Ok(state::empty_trash(paths)?)
     })
 }
 
-/// Does it as the user, and if files of subordinate ids are in the way, as root of the user's namespace (which this
-/// process then stays in).
+/// Does something that makes room: as the user, and if files of subordinate ids are in the way, as root of the user's
+/// namespace (which this process then stays in).
 pub fn as_root(
     paths: &Paths,
     identity: &Identity,
     mut work: impl FnMut() -> Result<(), Error>,
 ) -> Result<(), Error> {
+    let mut work = || state::with_ballast(paths, &mut work);
     match work() {
         Err(Error::Disk(state::Error::Io { source, .. }))
             if source.kind() == ErrorKind::PermissionDenied && !userns::is_inside() =>

@@ -39,6 +39,8 @@ pub struct Start<'a> {
     pub places: &'a Places,
     /// Its lock, held.
     pub lock: Lock,
+    /// That its data folder is in use, if somebody has said so already.
+    pub kept: Option<Lock>,
     /// The first size of its terminal.
     pub window: Option<rustix::termios::Winsize>,
     /// Whether it is meant to go on when its caller has gone.
@@ -112,7 +114,7 @@ fn undo(start: &Start<'_>, failure: &Failure) {
             let code = i32::from(crate::diagnose::Diagnose::exit_code(failure));
             let (started, error) = (started.started, Some(failure.to_string()));
             let exit = Exit { code, finished: now(), started, error, oom_killed: false };
-            let _ = state::write_json(&places.data.join("exit.json"), &exit, Durability::PowerCut);
+            let _ = recover::write_exit(paths, places, &exit);
         }
         let _ = recover::forget_run(places);
     }
@@ -131,6 +133,8 @@ fn supervise(
         // Whoever wants to stop what does not get to run must know whom to stop.
         start.lock.sign(pid, start_time)?;
     }
+    // The run root can be lost while we run (a log-out takes it away): this says then that we do.
+    let _kept = if start.kept.is_none() { Lock::keep(&places.data).ok() } else { None };
     let cgroup = resources::begin(record, start.background)?;
     let (files, listener, pipes) = enter_userns(paths, identity, map_side, || {
         let pipes = make_streams(record.interactive, record.spec.process.terminal);
@@ -151,7 +155,7 @@ fn supervise(
     }
     let started = now();
     if !record.rm {
-        let state = Started { started, boot_id: state::boot_id()? };
+        let state = Started { started, boot_id: state::boot_id()?, monitor };
         state::write_json(&places.data.join("state.json"), &state, Durability::PowerCut)?;
     }
 
@@ -226,7 +230,10 @@ fn supervise(
     if let Some(namespace) = namespace {
         namespace.end();
     }
-    let oom_killed = cgroup.is_some_and(|made| made.group.oom_kills() > 0);
+    let oom_killed = cgroup.as_ref().is_some_and(|made| made.group.oom_kills() > 0);
+    if let Some(made) = &cgroup {
+        let _ = resources::release_unnoted(places, &made.kept);
+    }
     let concluded = conclude(start, started, ended, oom_killed);
     Ok(pump.finish(&match &concluded {
         Ok(()) => Frame::Exited(ended.exit_code()),
@@ -369,13 +376,24 @@ fn conclude(start: &Start<'_>, started: u64, ended: Ended, oom_killed: bool) -> 
         return remove(paths, record, places);
     }
     let exit = Exit { code: ended.exit_code(), finished: now(), started, error: None, oom_killed };
-    state::write_json(&places.data.join("exit.json"), &exit, Durability::PowerCut)?;
+    recover::write_exit(paths, places, &exit)?;
     recover::forget_run(places)
 }
 
-/// Removes a container that is not running: its volumes of its own, its writable layer, its name, its folders. The
-/// caller holds its lock and is root in the user's namespace.
+/// Removes a container that is not running: its writable layer, its volumes of its own, its name, its folders. The
+/// caller holds its lock and is root in the user's namespace. It may have been begun by somebody who was killed.
 pub(super) fn remove(paths: &Paths, record: &Record, places: &Places) -> Result<(), Error> {
+    if record.rm && !places.record(false).exists() {
+        state::remove_tree(&places.data)?;
+    } else {
+        // The record goes first, so that there is no half container; what else is to go is then known from this. A run
+        // root that is full does not keep the container.
+        match state::write_json(&places.removing(), record, Durability::Process) {
+            Err(error) if !state::is_out_of_space(&error) => return Err(error.into()),
+            _ => {}
+        }
+        state::trash(paths, &places.data)?;
+    }
     for used in &record.mounts {
         if let MountKind::Volume { name, anonymous: true } = &used.kind {
             // Another container may have it by --volumes-from: then it stays, as with docker.
@@ -387,13 +405,9 @@ pub(super) fn remove(paths: &Paths, record: &Record, places: &Places) -> Result<
         }
     }
     release_name_of(paths, record)?;
-    // Out of sight first: what a power cut leaves in the trash is nobody's.
-    if record.rm {
-        state::remove_tree(&places.data)?;
-    } else if state::trash(paths, &places.data)? {
-        state::empty_trash(paths)?;
-    }
-    recover::forget_run(places)
+    recover::forget_run(places)?;
+    // Also what this process could not delete before it became root. Of a --rm container there is nothing there.
+    if record.rm { Ok(()) } else { Ok(state::empty_trash(paths)?) }
 }
 
 /// The other containers that have a volume.

@@ -143,6 +143,9 @@ pub struct Started {
     pub started: u64,
     /// In which boot.
     pub boot_id: String,
+    /// By which monitor: for finding it when the run root is lost and it is not.
+    #[serde(default)]
+    pub monitor: Option<ProcessId>,
 }
 
 /// `live.json`: the processes of a running container. In the run root.

@@ -6,55 +6,89 @@
 //! | found | meaning | done |
 //! |---|---|---|
 //! | run folder with a `--rm` record | its monitor was killed | removed |
+//! | run folder with `removing.json` | killed while it was removed | removed |
 //! | run folder, record in the data root | its monitor was killed | exit.json says 137, run folder removed |
 //! | run folder alone | killed while it was made or removed | removed |
 //! | data folder without a record | the same | to the trash |
+//! | name of a container that is not there | the same, or a power cut | removed |
+//! | container without its name | a power cut | named again |
+//! | staging folder, temporary file, lock of nothing | killed while something was made | removed |
 //!
 //! An init that outlived its monitor (it can have cleared PDEATHSIG by executing a set-id program) is killed first, and
 //! whatever else is in the container's cgroup, which is removed.
+//! [`is_needed`] looks at what costs little to look at; the rest goes whenever [`recover`] is run anyway, after a pull
+//! and by each `prune` at the latest.
 
 use super::Error;
 use super::id::ContainerId;
 use super::monitor;
 use super::record::{Exit, Live, Record, Started};
 use super::resources;
-use super::store::{Places, ids, now};
+use super::store::{Folders, Places, folders, gone_name, mend_names, now, release_names};
+use crate::image::ImageStore;
+use crate::layers::{LayerStore, Ownership};
 use crate::state::{self, Durability, Lock, Paths, read_json};
+use crate::volume::Volumes;
 use rustix::process::Signal;
 use std::io::ErrorKind;
-
-/// What the names of run folders that are on their way out begin with: no id does.
-const GONE: &str = ".gone-";
+use std::path::Path;
 
 /// Whether there is anything to recover: a look without a lock, cheap enough for every command.
 pub fn is_needed(paths: &Paths) -> Result<bool, Error> {
-    for id in ids(paths)? {
+    let Folders { ids, gone, run_is_new } = folders(paths)?;
+    if !gone.is_empty() || (run_is_new && !ids.is_empty()) {
+        return Ok(true);
+    }
+    for id in ids {
         if is_left_over(paths, &id)? {
             return Ok(true);
         }
     }
-    Ok(std::fs::read_dir(paths.trash()).is_ok_and(|mut entries| entries.next().is_some()))
+    let has_entries = |folder: &Path| std::fs::read_dir(folder).is_ok_and(|mut e| e.next().is_some());
+    Ok(has_entries(&paths.trash()) || layers(paths).has_leftovers()?)
+}
+
+/// For looking after the store: who owns what does not matter then.
+fn layers(paths: &Paths) -> LayerStore {
+    LayerStore::open(paths, Ownership::Mapped)
 }
 
 /// Whether this container is what a killed process left: not at rest, and nobody holds its lock.
 pub fn is_left_over(paths: &Paths, id: &ContainerId) -> Result<bool, Error> {
     let places = Places::of(paths, id);
     let at_rest = !places.run.exists() && places.record(false).exists();
-    Ok(!at_rest && !Lock::is_held(&places.lock())?)
+    Ok(!at_rest && !Lock::is_held(&places.lock())? && !Lock::is_kept(&places.data)?)
 }
 
-/// Recovers everything. The caller is root in the user's namespace. One that cannot be recovered is left for the
-/// next time; its error is returned after the others are done.
+/// Recovers everything. The caller is root in the user's namespace. What cannot be recovered is left for the
+/// next time; the first error is returned after the rest is done.
 pub fn recover(paths: &Paths) -> Result<(), Error> {
     let mut first = Ok(());
-    for id in ids(paths)? {
-        let done = recover_one(paths, &id);
+    let mut note = |done: Result<(), Error>| {
         if first.is_ok() {
             first = done;
         }
+    };
+    let Folders { ids, gone, run_is_new } = folders(paths)?;
+    for id in ids {
+        note(recover_one(paths, &id));
     }
-    sweep_gone(paths)?;
-    state::empty_trash(paths)?;
+    for folder in gone {
+        note(state::remove_tree(&folder).map_err(Into::into));
+    }
+    if paths.names().exists() {
+        note(mend_names(paths, run_is_new));
+    }
+    note(layers(paths).collect().map(drop).map_err(Into::into));
+    note(Volumes::new(paths).sweep().map_err(Into::into));
+    note(ImageStore::open(paths).sweep().map_err(Into::into));
+    for root in [paths.data(), paths.run()] {
+        note(state::sweep_temporary(root).map_err(Into::into));
+    }
+    if run_is_new {
+        note(state::create_dir_private(&paths.run_containers()).map_err(Into::into));
+    }
+    note(state::empty_trash(paths).map_err(Into::into));
     first
 }
 
@@ -68,7 +102,14 @@ fn recover_one(paths: &Paths, id: &ContainerId) -> Result<(), Error> {
         state::create_dir_private(&places.run)?;
     }
     let Some(_lock) = Lock::try_exclusive(&places.lock())? else { return Ok(()) };
+    if run_folder_was_lost(&places)? {
+        // This one is somebody else's attempt to start or remove it.
+        return forget_run(&places);
+    }
     kill_leftover(&places)?;
+    if let Some(record) = being_removed(&places) {
+        return monitor::remove(paths, &record, &places);
+    }
     if let Ok(Some(record)) = read_json::<Record>(&places.record(true)) {
         return monitor::remove(paths, &record, &places);
     }
@@ -81,11 +122,30 @@ fn recover_one(paths: &Paths, id: &ContainerId) -> Result<(), Error> {
         return monitor::remove(paths, &record, &places);
     }
     if places.record(false).exists() {
-        conclude(&places)?;
+        conclude(paths, &places)?;
     } else {
         state::trash(paths, &places.data)?;
+        release_names(paths, id)?;
     }
     forget_run(&places)
+}
+
+/// Whether a container whose lock the caller holds runs nevertheless: its monitor holds one of the same name that was lost
+/// with the run root.
+pub(super) fn run_folder_was_lost(places: &Places) -> Result<bool, Error> {
+    for _ in 0..20 {
+        if !Lock::is_kept(&places.data)? {
+            return Ok(false);
+        }
+        // Of a monitor that is just dying, the kernel closes one after the other.
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Ok(true)
+}
+
+/// The record of a container that somebody was removing who was killed.
+pub(super) fn being_removed(places: &Places) -> Option<Record> {
+    read_json(&places.removing()).ok().flatten()
 }
 
 /// Kills an init whose monitor is gone.
@@ -102,15 +162,22 @@ fn kill_leftover(places: &Places) -> Result<(), Error> {
 }
 
 /// Says how a container ended that nobody saw ending.
-pub fn conclude(places: &Places) -> Result<(), Error> {
-    let started: Option<Started> = read_json(&places.data.join("state.json"))?;
+pub(super) fn conclude(paths: &Paths, places: &Places) -> Result<(), Error> {
+    // A record that cannot be read is shown as broken; there is nothing to conclude from it.
+    let started: Option<Started> = read_json(&places.data.join("state.json")).unwrap_or_default();
     let exit: Option<Exit> = read_json(&places.data.join("exit.json")).unwrap_or_default();
     let Some(started) = started.filter(|s| exit.is_none_or(|e| e.started != s.started)) else {
         return Ok(());
     };
     let error = Some("its monitor was killed".to_owned());
     let exit = Exit { code: 137, finished: now(), started: started.started, error, oom_killed: false };
-    Ok(state::write_json(&places.data.join("exit.json"), &exit, Durability::PowerCut)?)
+    write_exit(paths, places, &exit)
+}
+
+/// Writes down how a container ended, on a full disk too.
+pub(super) fn write_exit(paths: &Paths, places: &Places, exit: &Exit) -> Result<(), Error> {
+    let write = || state::write_json(&places.data.join("exit.json"), exit, Durability::PowerCut);
+    Ok(state::with_ballast(paths, write)?)
 }
 
 /// Removes the run folder of a container whose lock the caller holds: moved aside first, with the lock in it, so that
@@ -118,20 +185,10 @@ pub fn conclude(places: &Places) -> Result<(), Error> {
 pub fn forget_run(places: &Places) -> Result<(), Error> {
     resources::release(places)?;
     let name = places.run.file_name().unwrap_or_default().to_string_lossy();
-    let aside = places.run.with_file_name(format!("{GONE}{name}.{}", std::process::id()));
+    let aside = places.run.with_file_name(gone_name(&name));
     match std::fs::rename(&places.run, &aside) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         Err(source) => Err(state::Error::Io { action: "remove", path: places.run.clone(), source }.into()),
         Ok(()) => Ok(state::remove_tree(&aside)?),
     }
-}
-
-/// Removes run folders that were moved aside by somebody who was killed before they were removed.
-fn sweep_gone(paths: &Paths) -> Result<(), Error> {
-    for entry in std::fs::read_dir(paths.run_containers()).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(GONE) {
-            state::remove_tree(&entry.path())?;
-        }
-    }
-    Ok(())
 }

@@ -243,6 +243,14 @@ pub fn release(places: &Places) -> Result<(), Error> {
     Ok(())
 }
 
+/// The same for the monitor itself, if the note was lost with the run root.
+pub fn release_unnoted(places: &Places, cgroup: &Cgroup) -> Result<(), Error> {
+    if !note(places).exists() {
+        Group::remove(&cgroup.path)?;
+    }
+    Ok(())
+}
+
 /// A note that does not look like ours is not acted upon.
 fn is_ours(path: &str) -> bool {
     path.starts_with('/')

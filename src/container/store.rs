@@ -33,6 +33,16 @@ impl Places {
         self.run.join("lock")
     }
 
+    /// Whether there is anything of it: it is being made or removed, or is there, or is left over.
+    pub fn exist(&self) -> bool {
+        self.data.exists() || self.run.exists()
+    }
+
+    /// While it is being removed: its record, with the volumes that go too.
+    pub(super) fn removing(&self) -> PathBuf {
+        self.run.join("removing.json")
+    }
+
     /// Where its record is.
     pub fn record(&self, rm: bool) -> PathBuf {
         if rm { self.run.join("spec.json") } else { self.data.join("spec.json") }
@@ -114,7 +124,8 @@ fn load_named(
 /// What a container does is derived, never stored: it runs if and only if its monitor holds the lock.
 fn status(places: &Places) -> Result<(Status, Option<Live>, Option<Exit>), Error> {
     if Lock::is_held(&places.lock())? {
-        let live: Option<Live> = read_json(&places.run.join("live.json"))?;
+        // One that cannot be read is as good as none: the lock says who the monitor is.
+        let live: Option<Live> = read_json(&places.run.join("live.json")).unwrap_or_default();
         let status = live.as_ref().map_or(Status::Starting, running);
         // Between start and end of the look the monitor may have ended; then the lock is free now.
         if Lock::is_held(&places.lock())? {
@@ -128,10 +139,24 @@ fn status(places: &Places) -> Result<(Status, Option<Live>, Option<Exit>), Error
         (Some(started), Some(exit)) if exit.started == started.started => {
             Status::Exited { code: exit.code, started: exit.started, finished: exit.finished }
         }
-        // Its monitor was killed, or the machine went down.
+        // Its monitor was killed, the machine went down, or the run root is lost.
+        (Some(started), _) if Lock::is_kept(&places.data)? && started.boot_id == state::boot_id()? => {
+            let live = started.monitor.and_then(|monitor| of_monitor(started, monitor));
+            let status = live.as_ref().map_or(Status::Starting, running);
+            return Ok((status, live, None));
+        }
         (Some(started), _) => Status::Exited { code: 137, started: started.started, finished: 0 },
     };
     Ok((status, None, exit))
+}
+
+/// What `live.json` would say: a monitor has one child.
+fn of_monitor(started: &Started, monitor: ProcessId) -> Option<Live> {
+    let _held = monitor.open()?;
+    let pid = monitor.pid;
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    let init = children.split_whitespace().find_map(|child| ProcessId::of(child.parse().ok()?))?;
+    Some(Live { monitor, init, started: started.started, boot_id: started.boot_id.clone(), cgroup: None })
 }
 
 /// Whether a cgroup is frozen is for the kernel to tell.
@@ -164,18 +189,57 @@ pub fn list(paths: &Paths) -> Result<Vec<Entry>, Error> {
 
 /// The ids of all folders, in the data root and in the run root.
 pub fn ids(paths: &Paths) -> Result<Vec<ContainerId>, Error> {
-    let mut ids = Vec::new();
-    for folder in [paths.containers(), paths.run_containers()] {
+    Ok(folders(paths)?.ids)
+}
+
+/// The name that a run folder gets before it is removed: no id begins so.
+pub(super) fn gone_name(id: &str) -> String {
+    format!(".gone-{id}.{}", std::process::id())
+}
+
+/// The number of the process that removes what has this name.
+fn is_gone(name: &str) -> Option<&str> {
+    name.strip_prefix(".gone-")?.split('.').next_back()
+}
+
+/// What is in the folders of containers.
+#[derive(Debug, Default)]
+pub(super) struct Folders {
+    /// The ids, in the data root and in the run root.
+    pub(super) ids: Vec<ContainerId>,
+    /// Run folders that were set aside to be removed, and whose remover is dead.
+    pub(super) gone: Vec<PathBuf>,
+    /// Whether the run root has had no container yet: after a reboot, or when it was lost.
+    pub(super) run_is_new: bool,
+}
+
+/// Reads both folders of containers.
+pub(super) fn folders(paths: &Paths) -> Result<Folders, Error> {
+    let mut found = Folders::default();
+    for (folder, is_run) in [(paths.containers(), false), (paths.run_containers(), true)] {
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
-            Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                found.run_is_new |= is_run;
+                continue;
+            }
             Err(e) => return Err(state::Error::Io { action: "read", path: folder, source: e }.into()),
         };
-        ids.extend(entries.flatten().filter_map(|e| ContainerId::parse(e.file_name().to_str()?)));
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if let Some(id) = ContainerId::parse(name) {
+                found.ids.push(id);
+            } else if let Some(Ok(pid)) = is_gone(name).map(str::parse::<u32>)
+                && !state::is_alive(pid)
+            {
+                found.gone.push(entry.path());
+            }
+        }
     }
-    ids.sort();
-    ids.dedup();
-    Ok(ids)
+    found.ids.sort();
+    found.ids.dedup();
+    Ok(found)
 }
 
 /// The container that the user means: by name, by id, or by the start of its id.
@@ -241,9 +305,7 @@ pub fn take_name(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), Erro
 pub(super) fn owner_of(paths: &Paths, name: &str) -> Result<Option<ContainerId>, Error> {
     let link = fs::read_link(paths.names().join(name));
     let Some(owner) = link.ok().and_then(|id| ContainerId::parse(id.to_str()?)) else { return Ok(None) };
-    let places = Places::of(paths, &owner);
-    let alive = Lock::is_held(&places.lock())? || places.data.exists() || places.record(true).exists();
-    if alive {
+    if Places::of(paths, &owner).exist() {
         return Ok(Some(owner));
     }
     release_name(paths, name, &owner).map(|()| None)
@@ -254,6 +316,32 @@ pub fn release_name(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), E
     let link = paths.names().join(name);
     if fs::read_link(&link).is_ok_and(|owner| owner.to_str() == Some(id.as_str())) {
         state::remove_file_if_there(&link)?;
+    }
+    Ok(())
+}
+
+/// Takes away names of containers that are gone, and gives containers their names that have none: a power cut may have
+/// taken a link that was not on the disk yet. That is looked at if `was_cut`.
+pub(super) fn mend_names(paths: &Paths, was_cut: bool) -> Result<(), Error> {
+    state::create_dir_private(&paths.locks())?;
+    let _lock = Lock::exclusive(&paths.locks().join("names"))?;
+    for entry in fs::read_dir(paths.names()).into_iter().flatten().flatten() {
+        let owner = fs::read_link(entry.path()).ok().and_then(|id| ContainerId::parse(id.to_str()?));
+        // Whoever takes a name has the run folder already.
+        if owner.is_some_and(|id| !Places::of(paths, &id).exist()) {
+            state::remove_file_if_there(&entry.path())?;
+        }
+    }
+    for id in if was_cut { ids(paths)? } else { Vec::new() } {
+        let Ok(Some(Container { record, .. })) = load(paths, &id) else { continue };
+        let link = paths.names().join(&record.name);
+        match is_name(&record.name).then(|| std::os::unix::fs::symlink(id.as_str(), &link)) {
+            // Taken by another meanwhile: it is still known by its id.
+            Some(Err(e)) if e.kind() != ErrorKind::AlreadyExists => {
+                return Err(state::Error::Io { action: "create", path: link, source: e }.into());
+            }
+            _ => {}
+        }
     }
     Ok(())
 }

@@ -150,7 +150,9 @@ impl Pull<'_> {
     fn complete(&self, known: &NameRecord) -> Result<Option<Image>, Error> {
         let Ok(image) = self.images.image_of(known) else { return Ok(None) };
         let wanted = self.request.platform.clone().unwrap_or_else(Platform::host);
+        // The name alone is not the image: the other record may have been torn.
         let is_whole = image.manifest.is_some()
+            && self.images.by_id(image.id).is_ok_and(|known| known.is_some())
             && wanted.accepts(&image.platform())
             && image.diff_ids().iter().all(|layer| self.layers.contains(*layer));
         Ok(is_whole.then_some(image))

@@ -76,6 +76,12 @@ impl ImageStore {
         if let Some(user) = (in_use.image)(&image) {
             return Err(conflict(user, "remove the container first ('coracle rm'), or use --force"));
         }
+        // Each name may have come with another manifest.
+        let mut blobs = vec![Some(image.id), image.manifest, image.index];
+        for record in self.name_records()?.into_iter().flatten().filter(|record| record.id == image.id) {
+            blobs.extend([record.manifest, record.index]);
+        }
+        blobs.extend(self.by_id(image.id).ok().flatten().iter().flat_map(|i| [i.manifest, i.index]));
         for name in names {
             state::remove_file_if_there(&self.name_path(&name))?;
             removed.untagged.push(name);
@@ -84,7 +90,7 @@ impl ImageStore {
         removed.deleted = Some(image.id);
         if let Some(_nobody_pulls) = self.unpinned()? {
             let needed = self.needed()?;
-            for digest in [Some(image.id), image.manifest, image.index].into_iter().flatten() {
+            for digest in blobs.into_iter().flatten() {
                 if !needed.blobs.contains(&digest) {
                     state::remove_file_if_there(&self.blob_path(digest))?;
                 }
@@ -131,6 +137,14 @@ impl ImageStore {
             }
         }
         Ok(Some(collected))
+    }
+
+    /// Removes files that killed processes left half written.
+    pub fn sweep(&self) -> Result<(), state::Error> {
+        for folder in [self.names_dir(), self.ids_dir(), self.paths().blobs()] {
+            state::sweep_temporary(&folder)?;
+        }
+        Ok(())
     }
 
     /// Everything that the records point to. A record that is torn points to nothing that could be used; one that

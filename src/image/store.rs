@@ -128,7 +128,8 @@ impl ImageStore {
         Self { paths: paths.clone() }
     }
 
-    pub(super) fn paths(&self) -> &Paths {
+    /// The roots that it is below.
+    pub fn paths(&self) -> &Paths {
         &self.paths
     }
 

@@ -138,6 +138,9 @@ pub enum Error {
         /// How much more than it is compressed to is allowed.
         ratio: u64,
     },
+    /// The store's file system cannot hold layers.
+    #[error("the file system of {} has no user extended attributes, which layers need", .0.display())]
+    NoAttributes(PathBuf),
     /// The archive is not the one that was asked for.
     #[error("the layer's content does not match its digest: expected {expected}, found {found}")]
     Digest {
@@ -238,6 +241,9 @@ impl Diagnose for Error {
                 "if you trust the image, copy it without compression and load that: \
                  'skopeo copy docker://IMAGE docker-archive:FILE', 'coracle load -i FILE'"
                     .into(),
+            ),
+            Error::NoAttributes(_) => Some(
+                "keep the data on ext4, xfs, btrfs or tmpfs (since Linux 6.6): choose another place with --root".into(),
             ),
             Error::Damaged { .. } | Error::Missing(_) => Some("pull the image again".into()),
             Error::Digest { .. } => {

@@ -5,7 +5,8 @@ use super::unpack::{Unpacked, unpack};
 use super::{Error, Limits, Ownership, feed, verify};
 use crate::digest::{Digest, Hashing};
 use crate::state::{Durability, Lock, Paths, boot_id, create_dir_private, read_json, trash, write_json};
-use rustix::fs::{CWD, Mode, OFlags, openat, syncfs};
+use rustix::fs::{CWD, Mode, OFlags, XattrFlags, openat, setxattr, syncfs};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -70,11 +71,10 @@ impl LayerStore {
         if self.contains(diff_id) {
             return Ok(Claim::Present);
         }
-        if let Ok(Some(state)) = read_json::<State>(&self.state_file(diff_id))
-            && self.verify(diff_id).is_ok()
-        {
+        // A folder without a state that can be read is one of which a power cut took the state.
+        if let Ok(size) = self.verify(diff_id) {
             // It was read from the disk of a later boot than its own.
-            self.set_durable(diff_id, state)?;
+            self.set_durable(diff_id, size)?;
             return Ok(Claim::Present);
         }
         trash(&self.paths, &self.layer_dir(diff_id))?;
@@ -82,6 +82,11 @@ impl LayerStore {
         // What is there is of a dead process: we have its lock.
         trash(&self.paths, &dir)?;
         create_dir_private(&dir)?;
+        // Without them a layer cannot say what it hides, and a container on it could not remove a folder.
+        if setxattr(&dir, "user.coracle", b"layer", XattrFlags::empty()) == Err(Errno::OPNOTSUPP) {
+            trash(&self.paths, &dir)?;
+            return Err(Error::NoAttributes(self.paths.data().to_owned()));
+        }
         create_dir_private(&self.paths.layers())?;
         Ok(Claim::Build(Staging {
             paths: self.paths.clone(),
@@ -138,7 +143,8 @@ impl LayerStore {
     }
 
     /// Compares a layer with its digest: all data, and what is there of everything else.
-    pub fn verify(&self, diff_id: Digest) -> Result<(), Error> {
+    /// Gives the bytes in its regular files.
+    pub fn verify(&self, diff_id: Digest) -> Result<u64, Error> {
         verify::verify(&self.existing(diff_id)?, diff_id, self.ownership)
     }
 
@@ -170,7 +176,7 @@ impl LayerStore {
         let folder = openat(CWD, &layers, flags, Mode::empty()).map_err(Error::io("open", &layers))?;
         syncfs(&folder).map_err(Error::io("sync", &layers))?;
         for (diff_id, state, _lock) in held {
-            self.set_durable(diff_id, state)?;
+            self.set_durable(diff_id, state.size)?;
         }
         for tree in shifted {
             tree.set_durable()?;
@@ -178,7 +184,17 @@ impl LayerStore {
         Ok(count)
     }
 
-    /// Moves staging folders of dead processes to the trash. Gives their number.
+    /// Whether there is a staging folder of a dead process: a look without a lock.
+    pub fn has_leftovers(&self) -> Result<bool, Error> {
+        for name in names(&self.paths.staging())? {
+            if !Lock::is_held(&self.paths.locks().join(&name))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Moves staging folders of dead processes to the trash, and removes their locks. Gives the number of folders.
     pub fn collect(&self) -> Result<usize, Error> {
         let staging = self.paths.staging();
         let mut count = self.collect_shifted()?;
@@ -187,6 +203,13 @@ impl LayerStore {
             let Some(diff_id) = hex else { continue };
             if let Some(_lock) = LayerLock::try_take(self.lock_file(diff_id))? {
                 count += usize::from(trash(&self.paths, &staging.join(name))?);
+            }
+        }
+        for name in names(&self.paths.locks())? {
+            let hex = name.strip_prefix(PREFIX).or(name.strip_prefix(super::shifted::PREFIX));
+            if hex.is_some_and(|hex| Digest::from_hex(hex).is_ok()) {
+                // One that is free goes with being dropped.
+                drop(LayerLock::try_take(self.paths.locks().join(&name))?);
             }
         }
         Ok(count)
@@ -218,8 +241,8 @@ impl LayerStore {
         LayerLock::take(self.lock_file(diff_id))
     }
 
-    fn set_durable(&self, diff_id: Digest, state: State) -> Result<(), Error> {
-        let state = State { durable: true, ..state };
+    fn set_durable(&self, diff_id: Digest, size: u64) -> Result<(), Error> {
+        let state = State { boot_id: self.boot().unwrap_or_default().to_owned(), durable: true, size };
         // If this write is lost, the layer only counts as not durable.
         Ok(write_json(&self.state_file(diff_id), &state, Durability::Process)?)
     }

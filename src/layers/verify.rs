@@ -38,8 +38,8 @@ enum Expected {
     Whiteout,
 }
 
-/// Compares the layer in folder `layer` with its digest and its table.
-pub fn verify(layer: &Path, diff_id: Digest, ownership: Ownership) -> Result<(), Error> {
+/// Compares the layer in folder `layer` with its digest and its table. Gives the bytes in its regular files.
+pub fn verify(layer: &Path, diff_id: Digest, ownership: Ownership) -> Result<u64, Error> {
     let stream = BufReader::with_capacity(256 * 1024, Hashing::new(TarStream::open(layer)?));
     let mut entries = Entries::new(stream, Ignore, UNLIMITED);
     let mut expected = BTreeMap::new();
@@ -54,11 +54,17 @@ pub fn verify(layer: &Path, diff_id: Digest, ownership: Ownership) -> Result<(),
     let root = layer.join(FS);
     let root = openat(CWD, &root, flags, Mode::empty()).map_err(Error::io("open", &root))?;
     let mut walker = Walker::searching(root);
+    let mut size = 0;
     for (path, expected) in &expected {
+        if let Expected::Entry(entry) = expected
+            && entry.kind == Kind::File
+        {
+            size += entry.size;
+        }
         check(&mut walker, path, expected, ownership)
             .map_err(|source| Error::Damaged { path: path_of(path), source })?;
     }
-    Ok(())
+    Ok(size)
 }
 
 /// Follows what the unpacker does with an entry.

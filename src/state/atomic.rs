@@ -17,12 +17,15 @@ pub enum Durability {
     PowerCut,
 }
 
+/// How the names of files end that are being written: `.NAME.PID.SERIAL.tmp`.
+const TEMPORARY: &str = ".tmp";
+
 /// Replaces `path` with `bytes` in one step: a reader sees the old file or the new one, never a part. Mode 0600.
 pub fn write_atomic(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), Error> {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let serial = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let temporary = path.with_file_name(format!(".{name}.{}.{serial}.tmp", std::process::id()));
+    let temporary = path.with_file_name(format!(".{name}.{}.{serial}{TEMPORARY}", std::process::id()));
     let written = (|| {
         // A file of that name can only be left over from a dead process that had our pid.
         remove_file_if_there(&temporary)?;
@@ -45,6 +48,22 @@ pub fn write_atomic(path: &Path, bytes: &[u8], durability: Durability) -> Result
         File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io("sync", folder))?;
     }
     written
+}
+
+/// Removes what writers left in a folder that were killed while they wrote. A file is given up if there is no process of
+/// its writer's number.
+pub fn sweep_temporary(folder: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let writer = name.to_str().and_then(|name| {
+            let (rest, _serial) = name.strip_prefix('.')?.strip_suffix(TEMPORARY)?.rsplit_once('.')?;
+            rest.rsplit_once('.')?.1.parse::<u32>().ok()
+        });
+        if writer.is_some_and(|pid| !super::is_alive(pid)) {
+            remove_file_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// [`write_atomic`] of a value as JSON.
@@ -91,6 +110,20 @@ mod tests {
             assert_eq!(read_json::<Vec<i32>>(&path).unwrap(), Some(vec![4]));
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_dead_writer_left_is_swept_and_a_live_ones_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let alive = format!(".a.b.{}.7.tmp", std::process::id());
+        let names = [".state.json.4194305.0.tmp", &alive, ".x.tmp", ".4194305.0.tmp", "x.4194305.0.tmp"];
+        for name in names {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        sweep_temporary(dir.path()).unwrap();
+        sweep_temporary(&dir.path().join("missing")).unwrap();
+        let left = |name: &&str| dir.path().join(name).exists();
+        assert_eq!(names.into_iter().filter(left).collect::<Vec<_>>(), names[1..]);
     }
 
     #[test]

@@ -32,14 +32,33 @@ impl Lock {
         Self::take(path, false, Kind::Write)
     }
 
+    /// A second lock of a holder, on a folder: nobody is kept from anything, but whoever asks knows that it lives
+    /// ([`Lock::is_kept`]). There may be any number of them.
+    pub fn keep(folder: &Path) -> Result<Self, Error> {
+        let file = File::open(folder).map_err(Error::io("lock", folder))?;
+        // A descriptor that cannot write, which a folder's never can, takes no other kind.
+        fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(Kind::Read)))
+            .map_err(|e| Error::io("lock", folder)(e.into()))?;
+        Ok(Self { file })
+    }
+
+    /// Whether somebody keeps this folder.
+    pub fn is_kept(folder: &Path) -> Result<bool, Error> {
+        Self::conflicts(folder, Kind::Write)
+    }
+
     /// Whether somebody holds the lock exclusively now. Asks without taking it, so it disturbs nobody.
     pub fn is_held(path: &Path) -> Result<bool, Error> {
+        Self::conflicts(path, Kind::Read)
+    }
+
+    fn conflicts(path: &Path, kind: Kind) -> Result<bool, Error> {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(Error::io("lock", path)(e)),
         };
-        let mut query = whole_file(Kind::Read);
+        let mut query = whole_file(kind);
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut query)).map_err(|e| Error::io("lock", path)(e.into()))?;
         Ok(i32::from(query.l_type) != libc::F_UNLCK)
     }
@@ -145,6 +164,19 @@ mod tests {
         drop(lock);
         assert!(!Lock::is_held(&path).unwrap());
         assert!(Lock::try_exclusive(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_folder_is_kept_by_any_number_until_the_last_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!Lock::is_kept(dir.path()).unwrap());
+        let keepers = [(); 2].map(|()| Lock::keep(dir.path()).unwrap());
+        for keeper in keepers {
+            assert!(Lock::is_kept(dir.path()).unwrap());
+            drop(keeper);
+        }
+        assert!(!Lock::is_kept(dir.path()).unwrap());
+        assert!(!Lock::is_kept(&dir.path().join("missing")).unwrap());
     }
 
     #[test]

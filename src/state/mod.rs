@@ -12,15 +12,23 @@
 //! * **A delete is a rename first** ([`trash`]): what is being removed disappears from its room in one step
 //!   and is emptied afterwards, from the trash folder, by whoever comes by ([`empty_trash`]).
 //!
+//! On a full disk that is all still possible: removing is unlinks and renames, and for what needs a block nevertheless a
+//! little room is kept ([`with_ballast`]).
+//!
 //! What must never happen: a listing that fails because of one bad record, a delete that follows a symbolic link,
 //! or a delete below a folder that does not carry our marker file.
 
 mod atomic;
+mod ballast;
 mod lock;
 mod paths;
 mod trash;
 
-pub use atomic::{Durability, create_dir_private, read_json, remove_file_if_there, write_atomic, write_json};
+pub use atomic::{
+    Durability, create_dir_private, read_json, remove_file_if_there, sweep_temporary, write_atomic,
+    write_json,
+};
+pub use ballast::{is_out_of_space, keep_ballast, with_ballast};
 pub use lock::Lock;
 pub use paths::Paths;
 pub use trash::{empty_trash, remove_tree, trash, tree_size};
@@ -91,6 +99,9 @@ impl Diagnose for Error {
             Error::Io { source, path, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some(format!("check who owns {}, or choose another place with --root", path.display()))
             }
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                Some("choose a place that can be written with --root".into())
+            }
             Error::Record { path, .. } => {
                 Some(format!("look at {0}; if it is of no use, remove it", path.display()))
             }
@@ -99,6 +110,14 @@ impl Diagnose for Error {
             Error::Io { .. } => None,
         }
     }
+}
+
+/// Whether there is a process of this number that can still do something: one that is dead and that its parent has not
+/// collected yet cannot.
+pub fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // proc_pid_stat(5): the state follows the name, which may have anything in it.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// This boot's id (proc_sys_kernel(5), `random/boot_id`): a pid or a lock file of another boot means nothing.

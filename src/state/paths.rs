@@ -3,6 +3,7 @@
 use super::{Durability, Error, create_dir_private};
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -41,7 +42,11 @@ impl Paths {
     /// root with files that are not ours: what is deleted in it would be somebody's.
     pub fn prepare(&self) -> Result<(), Error> {
         for (what, path) in [("data", &self.data), ("runtime", &self.run)] {
-            create_dir_private(path)?;
+            match create_dir_private(path) {
+                // Said better below.
+                Err(e) if e.io_kind() == Some(ErrorKind::AlreadyExists) => {}
+                made => made?,
+            }
             let meta = fs::symlink_metadata(path).map_err(Error::io("read", path))?;
             let refuse = |why: String| Err(Error::Root { what, path: path.clone(), why });
             if !meta.is_dir() {

@@ -35,6 +35,19 @@ impl Volume {
         self.dir.join("_data")
     }
 
+    /// What can be said of a volume whose record is lost.
+    pub(super) fn without_record(name: &str, dir: &Path) -> Self {
+        Self {
+            name: name.to_owned(),
+            created: std::fs::metadata(dir)
+                .and_then(|m| m.modified())
+                .map_or_else(|_| Timestamp::now(), Into::into),
+            labels: BTreeMap::new(),
+            anonymous: Digest::from_hex(name).is_ok(),
+            dir: dir.to_owned(),
+        }
+    }
+
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }

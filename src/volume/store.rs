@@ -99,7 +99,11 @@ impl Volumes {
     pub fn get(&self, name: &str) -> Result<Volume, Error> {
         check_name(name)?;
         let dir = self.dir(name);
-        let volume: Option<Volume> = read_json(&dir.join("volume.json"))?;
+        let path = dir.join("volume.json");
+        let volume: Option<Volume> = match read_json(&path) {
+            Err(_) if is_blank(&path) => Some(Volume::without_record(name, &dir)),
+            read => read?,
+        };
         let volume = volume.ok_or_else(|| Error::Missing(name.to_owned()))?;
         Ok(Volume { name: name.to_owned(), dir, ..volume })
     }
@@ -163,7 +167,7 @@ impl Volumes {
                 continue;
             }
             let size = disk_usage(&volume.data());
-            match self.remove(&volume.name, &users) {
+            match state::with_ballast(&self.paths, || self.remove(&volume.name, &users)) {
                 Ok(()) => {
                     pruned.reclaimed += size;
                     pruned.removed.push(volume);
@@ -172,7 +176,7 @@ impl Volumes {
                 Err(error) => pruned.failed.push((volume, error)),
             }
         }
-        self.remove_leftovers()?;
+        self.sweep()?;
         Ok(pruned)
     }
 
@@ -251,8 +255,8 @@ impl Volumes {
         Ok(volume)
     }
 
-    /// What killed makers left, of names that nobody is making right now.
-    fn remove_leftovers(&self) -> Result<(), Error> {
+    /// Removes what killed processes left: unfinished volumes and locks of none, of names that nobody is making right now.
+    pub fn sweep(&self) -> Result<(), Error> {
         for entry in fs::read_dir(self.paths.volumes()).into_iter().flatten().flatten() {
             let file_name = entry.file_name();
             let name = file_name.to_str().and_then(|n| n.strip_prefix('.')?.strip_suffix(".new"));
@@ -260,6 +264,19 @@ impl Volumes {
                 && let Some(_lock) = Lock::try_exclusive(&self.lock_path(name)?)?
             {
                 state::remove_tree(&entry.path())?;
+            }
+        }
+        for entry in fs::read_dir(self.paths.locks()).into_iter().flatten().flatten() {
+            let file_name = entry.file_name();
+            let name = file_name.to_str().and_then(|n| n.strip_prefix("volume-").or(n.strip_prefix("fill-")));
+            // Under the volume's lock: who waits for it, to make the volume, sees that the file is gone.
+            if let Some(name) = name.filter(|name| check_name(name).is_ok())
+                && fs::symlink_metadata(self.dir(name)).is_err()
+                && let Some(_lock) = Lock::try_exclusive(&self.lock_path(name)?)?
+                && fs::symlink_metadata(self.dir(name)).is_err()
+            {
+                remove_file_if_there(&self.fill_lock_path(name))?;
+                remove_file_if_there(&self.lock_path(name)?)?;
             }
         }
         Ok(())
@@ -282,6 +299,12 @@ impl Volumes {
     fn fill_lock_path(&self, name: &str) -> PathBuf {
         self.paths.locks().join(format!("fill-{name}"))
     }
+}
+
+/// Whether a record is what a power cut leaves of one that was not worth an fsync: a --rm container's new volume. Its data
+/// are there as far as they were written.
+fn is_blank(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0))
 }
 
 #[cfg(test)]

@@ -93,5 +93,6 @@ fn remove(engine: &Engine, name: &str, options: &VolumeRmOptions) -> anyhow::Res
             lifecycle::remove(paths, identity, &container, true, options.timeout, false)?;
         }
     }
-    Ok(Volumes::new(paths).remove(name, |name| super::user_ids(paths, name))?)
+    let remove = || Volumes::new(paths).remove(name, |name| super::user_ids(paths, name));
+    Ok(crate::state::with_ballast(paths, remove)?)
 }

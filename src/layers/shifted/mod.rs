@@ -41,7 +41,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// Names of a tree's lock and of its staging folder begin so.
-const PREFIX: &str = "shifted-";
+pub(super) const PREFIX: &str = "shifted-";
 
 /// What to mount for an image under other owners.
 #[derive(Clone, Debug, PartialEq, Eq)]
