@@ -53,6 +53,45 @@ fn listing_and_executing_make_no_sync_call() {
     }
 }
 
+fn is_fork(name: &str) -> bool {
+    matches!(name, "clone" | "clone3" | "fork" | "vfork")
+}
+
+/// What a start, an exec and a listing cost may not grow unnoticed. The bounds are a little above what was counted when
+/// they were written, which is beside them; whoever makes something cheaper lowers them, and whoever has good reason to make something
+/// dearer raises them.
+#[test]
+fn commands_make_no_more_system_calls_and_forks_than_they_used_to() {
+    let engine = engine!();
+    require!(has_program("strace"), "strace is not installed");
+    require!(!engine.is_podman(), "podman makes some tens of thousands");
+    engine.start_sleeper("c");
+    let image = tiny();
+    let run = ["run", "--rm", "--network", "none", &image, "true"];
+    let mut wrong = Vec::new();
+    for (args, calls_at_most, forks_at_most) in
+        [(&run[..], RUN, 2), (&["exec", "c", "true"], EXEC, 3), (&["ps"], PS, 0)]
+    {
+        // The first may find something to clean up.
+        calls(&engine, args);
+        let counted = calls(&engine, args);
+        let all: u64 = counted.iter().map(|(_, n)| n).sum();
+        let forks: u64 = counted.iter().filter(|(name, _)| is_fork(name)).map(|(_, n)| n).sum();
+        eprintln!("{}: {all} system calls, {forks} forks", args[0]);
+        if all > calls_at_most || forks > forks_at_most {
+            wrong.push(format!("{}: {all} calls, {forks} forks: {counted:?}", args[0]));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Counted: 1027, with two forks: the monitor and the container's first process.
+const RUN: u64 = 1080;
+/// Counted: 402, with three forks: the session, and two to join all namespaces.
+const EXEC: u64 = 430;
+/// Counted: 132.
+const PS: u64 = 145;
+
 #[test]
 fn a_start_executes_nothing_but_the_users_command_and_the_id_map_helpers() {
     let engine = engine!();

@@ -16,7 +16,8 @@
 //! | `CORACLE_TEST_IMAGES` | folder with the images as OCI layouts and archives |
 //! | `CORACLE_TEST_BUSYBOX` | a static busybox, default /bin/busybox |
 //! | `CORACLE_TEST_SKIPS` | file to which skipped tests are written |
-#![allow(dead_code, reason = "each test binary uses a part of this")]
+//! | `CORACLE_TEST_FAULTS` | points of each command at which a fault is tried: a number, or `all` |
+#![allow(dead_code, unused_macros, reason = "each test binary uses a part of this")]
 
 pub mod image;
 pub mod registry;

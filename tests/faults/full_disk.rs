@@ -1,0 +1,163 @@
+//! A store without a single free block or inode: everything that makes room works, the rest says what to do, and nothing is
+//! damaged.
+
+use crate::support::{Engine, Output, eventually, run, skip, tiny};
+use std::process::{Child, Command, Stdio};
+
+/// A small tmpfs for the data root, in namespaces that a process keeps. The program is entered through a script.
+struct SmallDisk {
+    engine: Engine,
+    keeper: Child,
+}
+
+impl SmallDisk {
+    fn new(options: &str) -> Result<Self, String> {
+        let mut engine = Engine::with_registry()?;
+        let data = engine.data().to_str().unwrap().to_owned();
+        let ready = engine.scratch().join("ready");
+        let script = "mount -t tmpfs -o \"$1\" none \"$2\" && mkdir \"$2/probe\" && setfattr -n user.x -v x \"$2/probe\" \
+                      && rmdir \"$2/probe\" && : >\"$3\" && exec sleep 1000";
+        let mut keeper = engine
+            .command(&["unshare", "sh", "-c", script, "sh", options, &data, ready.to_str().unwrap()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while !ready.exists() {
+            if keeper.try_wait().unwrap().is_some() {
+                return Err("no tmpfs with extended attributes can be mounted".into());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let program = engine.command(&[]).get_program().to_str().unwrap().to_owned();
+        let enter = format!(
+            "#!/bin/sh\nexec nsenter -t {} -U -m --preserve-credentials {program} \"$@\"\n",
+            keeper.id()
+        );
+        let shim = engine.file("coracle", &enter);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&shim, mode).unwrap();
+        engine.use_program(shim.as_ref());
+        Ok(Self { engine, keeper })
+    }
+
+    /// A shell script in the disk's folder.
+    fn host(&self, script: &str) -> Output {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.keeper.id().to_string(), "-U", "-m", "--preserve-credentials"]);
+        command.args(["sh", "-c", &format!("cd {} && {script}", self.engine.data().display())]);
+        run(command)
+    }
+
+    /// Takes every block and every inode that is left.
+    fn fill(&self) {
+        let script = "{ mkdir -p fill; cat /dev/zero >fill/zero; i=0; while true >fill/$i; do i=$((i+1)); done; } 2>/dev/null; true";
+        self.host(script).ok();
+        self.host("! echo x >x 2>/dev/null").ok();
+    }
+
+    fn empty(&self) {
+        self.host("rm -rf fill").ok();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.engine.run(&["rm", "-f", "-a", "-t", "0"]);
+        drop(self.keeper.kill());
+        drop(self.keeper.wait());
+    }
+}
+
+#[test]
+fn with_nothing_free_all_that_makes_room_works_and_nothing_is_damaged() {
+    // Blocks run out, or inodes.
+    for options in ["size=24m,nr_inodes=3000", "size=200m,nr_inodes=400"] {
+        let disk = match SmallDisk::new(options) {
+            Ok(disk) => disk,
+            Err(why) => return skip(&why),
+        };
+        let engine = &disk.engine;
+        let image = tiny();
+        engine.ok(&["pull", "-q", &image]);
+        engine.start_sleeper("running");
+        engine.start_sleeper("to-remove");
+        engine.start_script("brief", &["--rm"], "sleep 1000");
+        engine.ok(&[
+            "run",
+            "--network",
+            "none",
+            "--name",
+            "stopped",
+            "-v",
+            "/a",
+            "-v",
+            "v:/v",
+            &image,
+            "touch",
+            "/a/f",
+        ]);
+        engine.ok(&["tag", &image, "another.test/name:1"]);
+        eventually("there is ballast", || disk.host("test -e ballast/7").code == 0);
+        disk.fill();
+
+        let names = "brief\nrunning\nstopped\nto-remove";
+        assert_eq!(engine.names().join("\n"), names);
+        engine.ok(&["images"]);
+        assert_eq!(engine.ok(&["exec", "running", "echo", "alive"]), "alive");
+        // What needs room says so, and leaves nothing.
+        for args in [
+            &["create", "--name", "new", "--network", "none", &image, "true"][..],
+            &["volume", "create", "new"],
+            &["tag", &image, "another.test/name:2"],
+        ] {
+            engine.run(args).explains(125, &["no space", "fix: free some space"]);
+        }
+        assert_eq!(engine.names().join("\n"), names);
+        // A --rm container writes no record into the store, but it may need inodes for its writable layer.
+        let brief = engine.run(&["run", "--rm", "--network", "none", &image, "echo", "works"]);
+        assert!(brief.code == 0 || brief.stderr.contains("fix: free some space"), "{brief}");
+
+        engine.ok(&["stop", "-t", "1", "running"]);
+        assert_eq!(engine.inspect("running", "{{.State.Status}} {{.State.ExitCode}}"), "exited 0");
+        disk.fill();
+        engine.ok(&["rm", "-f", "-t", "0", "to-remove"]);
+        disk.fill();
+        engine.ok(&["rm", "-f", "-t", "0", "brief"]);
+        disk.fill();
+        engine.ok(&["rm", "-v", "stopped"]);
+        disk.fill();
+        engine.ok(&["volume", "prune", "-f", "-a"]);
+        assert_eq!(engine.ok(&["volume", "ls", "-q"]), "");
+        disk.fill();
+        engine.ok(&["rmi", "another.test/name:1"]);
+        disk.fill();
+        assert_eq!(engine.names(), ["running"]);
+
+        disk.empty();
+        assert_eq!(engine.sh(&[], "cat /etc/passwd | head -1 | cut -d: -f1"), "root");
+        engine.ok(&["start", "running"]);
+        engine.ok(&["rm", "-f", "-t", "0", "running"]);
+        disk.fill();
+        engine.ok(&["rmi", "-f", &image]);
+        assert_eq!(engine.ok(&["images", "-aq"]), "");
+    }
+}
+
+#[test]
+fn a_pull_that_does_not_fit_leaves_nothing_and_says_what_to_do() {
+    let disk = match SmallDisk::new("size=16m") {
+        Ok(disk) => disk,
+        Err(why) => return skip(&why),
+    };
+    let engine = &disk.engine;
+    let used = || disk.host("du -sk . | cut -f1").ok().parse::<u32>().unwrap();
+    engine.ok(&["pull", "-q", &tiny()]);
+    eventually("there is ballast", || disk.host("test -e ballast/7").code == 0);
+    let before = used();
+    let output = engine.run(&["pull", "-q", &crate::support::debian()]);
+    output.explains(125, &["no space", "fix: free some space"]);
+    engine.ok(&["images"]);
+    eventually("all is given back", || used() <= before + 64);
+    assert_eq!(engine.sh(&[], "echo works"), "works");
+}
