@@ -195,6 +195,12 @@ impl World {
                 paths.insert(path.to_owned());
             });
         }
+        if !self.has_image_prune {
+            // Nothing removes layers and blobs of an image that never came to be.
+            paths.retain(|path| {
+                !["layers", "blobs"].iter().any(|dir| path.starts_with(self.engine.data().join(dir)))
+            });
+        }
         // Where a running process's namespace can be joined: whoever ran last has left it.
         paths.remove(&self.engine.run_root().join("userns.json"));
         paths
