@@ -61,8 +61,10 @@ pub(super) fn fetch_layers(
     let queue = Mutex::new(queue);
     let stop = AtomicBool::new(false);
     let first_error = Mutex::new(None);
+    // A function of its own: in the head of the loop, the lock would be held for the whole of its body.
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let work = || {
-        while let Some(layer) = queue.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+        while let Some(layer) = next() {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
@@ -168,5 +170,50 @@ impl<R: Read> Read for Verified<'_, R> {
             }
             _ => Ok(0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::Ownership;
+    use crate::state::Paths;
+    use std::sync::Barrier;
+
+    /// Gives no blob before all are asked for.
+    struct Together {
+        blobs: Vec<Vec<u8>>,
+        all: Barrier,
+    }
+
+    impl Source for Together {
+        fn open<'s>(&'s self, blob: Blob, _: &'s dyn Progress) -> Result<Box<dyn Read + Send + 's>, Error> {
+            self.all.wait();
+            let found = self.blobs.iter().find(|bytes| Digest::of(bytes) == blob.digest);
+            Ok(Box::new(&found.ok_or_else(|| Error::NotFound("blob".into()))?[..]))
+        }
+    }
+
+    #[test]
+    fn layers_are_fetched_side_by_side() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::discover(Some(&dir.path().join("data")), Some(&dir.path().join("run"))).unwrap();
+        paths.prepare().unwrap();
+        let store = LayerStore::open(&paths, Ownership::SingleId);
+        let blobs: Vec<Vec<u8>> = (1..=3usize).map(|blocks| vec![0; blocks * 1024]).collect();
+        let layer = |bytes: &Vec<u8>| {
+            let digest = Digest::of(bytes);
+            Layer { blob: Blob { digest, size: bytes.len() as u64 }, diff_id: digest }
+        };
+        let layers: Vec<Layer> = blobs.iter().map(layer).collect();
+        let source = Together { blobs, all: Barrier::new(3) };
+        // One after the other they would wait for each other without end.
+        let (done, finished) = std::sync::mpsc::channel();
+        let fetch = std::thread::spawn(move || {
+            let result = fetch_layers(&source, &store, &layers, 3, &super::super::Silent);
+            done.send(result.is_ok()).unwrap();
+        });
+        assert_eq!(finished.recv_timeout(std::time::Duration::from_secs(60)), Ok(true));
+        fetch.join().unwrap();
     }
 }
