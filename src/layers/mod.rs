@@ -43,7 +43,7 @@ mod walker;
 pub use attributes::{OVERRIDE_STAT, is_forged};
 pub use decompress::{Decompressed, decompress};
 pub use shifted::ShiftedLayers;
-pub use store::{Claim, LayerStore, Staging};
+pub use store::{Aside, Claim, LayerStore, Staging};
 pub use tar::{Entries, Entry, Extent, Kind, Tee, Writer as TarWriter};
 pub use unpack::{Unpacked, plain_path};
 pub use walker::{Walker, split};

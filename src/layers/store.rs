@@ -15,6 +15,8 @@ use std::sync::OnceLock;
 
 /// Names of a layer's lock and of its staging folder begin so.
 const PREFIX: &str = "layer-";
+/// The name of a layer that was set aside ends so.
+const ASIDE: &str = ".aside";
 
 /// `layers/<hex>/state`.
 #[derive(Serialize, Deserialize)]
@@ -32,6 +34,27 @@ pub struct LayerStore {
     pub(super) paths: Paths,
     ownership: Ownership,
     boot: OnceLock<Option<String>>,
+}
+
+/// A damaged layer out of its place; see [`LayerStore::set_aside`].
+pub struct Aside<'a> {
+    store: &'a LayerStore,
+    diff_id: Digest,
+    _guard: LayerLock,
+}
+
+impl Aside<'_> {
+    /// Drops it, whether there is another in its place or not.
+    pub fn discard(self) -> Result<(), Error> {
+        self.store.end_aside(self.diff_id, true)
+    }
+}
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        // If this fails, `collect` does it. After `discard` there is nothing left to do.
+        let _ = self.store.end_aside(self.diff_id, false);
+    }
 }
 
 /// What [`LayerStore::claim`] found.
@@ -142,10 +165,40 @@ impl LayerStore {
         }
     }
 
+    /// The length of what [`Self::write_tar`] writes, without reading the files.
+    pub fn tar_size(&self, diff_id: Digest) -> Result<u64, Error> {
+        TarStream::open(&self.existing(diff_id)?)?.length().map_err(Error::read)
+    }
+
     /// Compares a layer with its digest: all data, and what is there of everything else.
     /// Gives the bytes in its regular files.
     pub fn verify(&self, diff_id: Digest) -> Result<u64, Error> {
         verify::verify(&self.existing(diff_id)?, diff_id, self.ownership)
+    }
+
+    /// Takes a damaged layer out of the store, so that it can be built again; `None` if it is not there. Dropped while
+    /// nothing has taken its place, it goes back: better a damaged layer than none for who depends on it.
+    pub fn set_aside(&self, diff_id: Digest) -> Result<Option<Aside<'_>>, Error> {
+        create_dir_private(&self.paths.locks())?;
+        let guard = LayerLock::take(self.paths.locks().join(format!("aside-{}", diff_id.hex())))?;
+        let _lock = self.lock(diff_id)?;
+        let aside = self.aside_dir(diff_id);
+        trash(&self.paths, &aside)?;
+        match fs::rename(self.layer_dir(diff_id), &aside) {
+            Ok(()) => Ok(Some(Aside { store: self, diff_id, _guard: guard })),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("remove", &self.layer_dir(diff_id))(e)),
+        }
+    }
+
+    /// Puts back what was set aside if its place is free, else drops it.
+    fn end_aside(&self, diff_id: Digest, drop_it: bool) -> Result<(), Error> {
+        let _lock = self.lock(diff_id)?;
+        let (aside, place) = (self.aside_dir(diff_id), self.layer_dir(diff_id));
+        if drop_it || place.symlink_metadata().is_ok() || fs::rename(&aside, &place).is_err() {
+            trash(&self.paths, &aside)?;
+        }
+        Ok(())
     }
 
     /// Makes all layers and shifted images durable that are not yet: one sync of the file system for all of them.
@@ -212,6 +265,15 @@ impl LayerStore {
                 drop(LayerLock::try_take(self.paths.locks().join(&name))?);
             }
         }
+        for name in names(&self.paths.layers())? {
+            let hex = name.strip_suffix(ASIDE).and_then(|hex| Digest::from_hex(hex).ok());
+            let Some(diff_id) = hex else { continue };
+            let guard = self.paths.locks().join(format!("aside-{}", diff_id.hex()));
+            if let Some(_guard) = LayerLock::try_take(guard)? {
+                self.end_aside(diff_id, false)?;
+                count += 1;
+            }
+        }
         Ok(count)
     }
 
@@ -221,6 +283,10 @@ impl LayerStore {
 
     fn layer_dir(&self, diff_id: Digest) -> PathBuf {
         self.paths.layers().join(diff_id.hex())
+    }
+
+    fn aside_dir(&self, diff_id: Digest) -> PathBuf {
+        self.paths.layers().join(format!("{}{ASIDE}", diff_id.hex()))
     }
 
     fn state_file(&self, diff_id: Digest) -> PathBuf {

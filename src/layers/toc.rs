@@ -161,6 +161,32 @@ impl TarStream {
         Ok(Self { table, files, replaced, state: State::Raw(0), hasher: Box::new(Xxh3::new()) })
     }
 
+    /// The length of the whole stream, by the table alone. Nothing of it is to be read afterwards.
+    pub fn length(mut self) -> io::Result<u64> {
+        let mut total: u64 = 0;
+        loop {
+            let size = match self.number::<1>()? {
+                [RAW] => {
+                    let size = u32::from_le_bytes(self.number()?).into();
+                    if io::copy(&mut (&mut self.table).take(size), &mut io::sink())? != size {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    size
+                }
+                [DATA] => {
+                    let path = u64::from(u32::from_le_bytes(self.number()?));
+                    io::copy(&mut (&mut self.table).take(path), &mut io::sink())?;
+                    let [_offset, size] = [self.number::<8>()?, self.number::<8>()?].map(u64::from_le_bytes);
+                    self.number::<16>()?;
+                    size
+                }
+                [END] => return Ok(total),
+                _ => return Err(io::ErrorKind::InvalidData.into()),
+            };
+            total = total.checked_add(size).ok_or(io::ErrorKind::InvalidData)?;
+        }
+    }
+
     fn next_record(&mut self) -> io::Result<State> {
         Ok(match self.number::<1>()? {
             [RAW] => State::Raw(u32::from_le_bytes(self.number()?).into()),

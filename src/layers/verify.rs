@@ -2,7 +2,8 @@
 //!
 //! The archive is written again out of table and files, which must give the layer's digest: that covers all data. It
 //! is read at the same time, and what its entries come to in the end must be there: that covers what has no data
-//! (directories, links, empty files, owners, modes).
+//! (directories, links, empty files, owners, modes). Then the folder is walked: what the archive does not have must not be
+//! there.
 
 use super::tar::{Entries, Entry, Kind, Tee};
 use super::toc::{FS, TarStream};
@@ -10,7 +11,8 @@ use super::unpack::{Whiteout, below, join, plain_path, remove_below, whiteout};
 use super::walker::{Walker, split};
 use super::{Error, Limits, Ownership, path_of};
 use crate::digest::{Digest, Hashing};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::io::{self, BufReader};
 use std::path::Path;
@@ -64,7 +66,39 @@ pub fn verify(layer: &Path, diff_id: Digest, ownership: Ownership) -> Result<u64
         check(&mut walker, path, expected, ownership)
             .map_err(|source| Error::Damaged { path: path_of(path), source })?;
     }
+    none_besides(&mut walker, &expected)?;
     Ok(size)
+}
+
+/// Looks for files that the archive does not have.
+fn none_besides(walker: &mut Walker, expected: &BTreeMap<Vec<u8>, Expected>) -> Result<(), Error> {
+    let mut folders = vec![Vec::new()];
+    while let Some(folder) = folders.pop() {
+        let damaged = |errno: Errno| Error::Damaged { path: path_of(&folder), source: errno.into() };
+        walker.go(&folder).map_err(|stopped| damaged(stopped.errno))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let entries = match openat(walker.here(), ".", flags, Mode::empty()) {
+            // Not to be seen by this process; by root of the namespace everything is.
+            Err(Errno::ACCESS) => continue,
+            opened => Dir::new(opened.map_err(damaged)?).map_err(damaged)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(damaged)?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let path = join(&folder, name);
+            if entry.file_type() == FileType::Directory {
+                // It may be there for what is in it, or for a whiteout of all that is below it.
+                folders.push(path);
+            } else if !expected.contains_key(&path) {
+                let source = io::Error::other("the archive has no such file");
+                return Err(Error::Damaged { path: path_of(&path), source });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Follows what the unpacker does with an entry.

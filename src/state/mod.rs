@@ -21,7 +21,9 @@
 mod atomic;
 mod ballast;
 mod lock;
+mod new_file;
 mod paths;
+mod reset;
 mod trash;
 
 pub use atomic::{
@@ -30,7 +32,9 @@ pub use atomic::{
 };
 pub use ballast::{is_out_of_space, keep_ballast, with_ballast};
 pub use lock::Lock;
+pub use new_file::NewFile;
 pub use paths::Paths;
+pub use reset::reset;
 pub use trash::{empty_trash, remove_tree, trash, tree_size};
 
 use crate::diagnose::Diagnose;

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Names the data root as ours; nothing is ever deleted below a root without it (SECURITY row 17).
-const MARKER: &str = ".coracle";
+pub(super) const MARKER: &str = ".coracle";
 const MARKER_TEXT: &str = "coracle data root, format 1\n";
 
 /// The two roots of a user's state. Cheap to make: no folder is created until [`Paths::prepare`].

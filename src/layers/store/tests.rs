@@ -166,12 +166,13 @@ fn after_a_reboot_an_unsynced_layer_counts_only_when_it_is_whole() {
         assert!(later.contains(diff_id));
         assert!(read_json::<State>(&later.state_file(diff_id)).unwrap().unwrap().durable);
         type Damage = fn(&Path);
-        let damages: [Damage; 5] = [
+        let damages: [Damage; 6] = [
             |fs_dir| fs::write(fs_dir.join("d/a"), [0; 3000]).unwrap(),
             |fs_dir| fs::write(fs_dir.join("d/a"), "").unwrap(),
             |fs_dir| fs::remove_file(fs_dir.join("l")).unwrap(),
             |fs_dir| fs::set_permissions(fs_dir.join("d"), fs::Permissions::from_mode(0o700)).unwrap(),
             |fs_dir| fs::write(fs_dir.join("../toc.zst"), "").unwrap(),
+            |fs_dir| fs::write(fs_dir.join("d/more"), "").unwrap(),
         ];
         for damage in damages {
             let store = TestStore::new(ownership);
@@ -203,4 +204,45 @@ fn a_torn_state_file_means_that_the_layer_is_built_again() {
     assert!(!store.store.contains(diff_id));
     assert_eq!(store.store.list().unwrap(), [diff_id]);
     assert!(matches!(store.store.claim(diff_id), Ok(Claim::Build(_))));
+}
+
+#[test]
+fn the_length_of_an_archive_is_known_without_reading_the_files() {
+    let store = TestStore::new(Ownership::SingleId);
+    let big = Archive::new().file("big", &vec![7; 300_000]).file("d/empty", b"").file("big", b"again").end();
+    for archive in [archive(), big, Archive::new().end()] {
+        let (diff_id, _) = store.unpack(&archive).unwrap();
+        assert_eq!(store.store.tar_size(diff_id).unwrap(), archive.len() as u64);
+    }
+    assert!(matches!(store.store.tar_size(Digest::of(b"")), Err(Error::Missing(_))));
+}
+
+#[test]
+fn what_was_set_aside_goes_back_unless_another_took_its_place() {
+    let store = TestStore::new(Ownership::SingleId);
+    let (diff_id, _) = store.unpack(&archive()).unwrap();
+    let aside = store.store.set_aside(diff_id).unwrap().unwrap();
+    assert!(!store.store.contains(diff_id) && store.store.list().unwrap().is_empty());
+    // Nobody else ends it meanwhile.
+    assert_eq!(store.store.collect().unwrap(), 0);
+    drop(aside);
+    assert!(store.store.contains(diff_id));
+
+    let aside = store.store.set_aside(diff_id).unwrap().unwrap();
+    store.unpack(&archive()).unwrap();
+    drop(aside);
+    assert!(store.store.contains(diff_id));
+    assert_eq!(fs::read_dir(store.paths.layers()).unwrap().count(), 1);
+
+    store.store.set_aside(diff_id).unwrap().unwrap().discard().unwrap();
+    assert!(!store.store.contains(diff_id) && store.store.set_aside(diff_id).unwrap().is_none());
+    store.assert_empty();
+
+    // Of a process that was killed.
+    store.unpack(&archive()).unwrap();
+    std::mem::forget(store.store.set_aside(diff_id).unwrap());
+    let other = LayerStore::open(&store.paths, store.store.ownership);
+    fs::remove_file(store.paths.locks().join(format!("aside-{}", diff_id.hex()))).unwrap();
+    assert_eq!(other.collect().unwrap(), 1);
+    assert!(other.contains(diff_id));
 }
