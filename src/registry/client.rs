@@ -55,21 +55,45 @@ impl Client {
             "docker.io" | "index.docker.io" => "registry-1.docker.io",
             host => host,
         };
-        let scheme = if self.speaks_https(host, insecure)? { "https" } else { "http" };
-        let base = format!("{scheme}://{host}/v2/{}", endpoint.repository);
-        let origin = base.parse().ok().as_ref().and_then(Origin::of).ok_or_else(|| Error::Protocol {
-            host: host.to_owned(),
-            why: "is not the name of a registry".into(),
-        })?;
+        let (origin, root) = self.root_of(host, insecure)?;
         Ok(Repository {
             client: self,
             endpoint: endpoint.clone(),
             name: name.to_owned(),
-            base,
+            base: format!("{root}/v2/{}", endpoint.repository),
+            root,
+            scope: format!("repository:{}:pull", endpoint.repository),
             origin,
             insecure,
             authorization: Mutex::new(None),
         })
+    }
+
+    /// A registry as a whole: for what it lists.
+    pub(super) fn registry(&self, host: &str, insecure: bool) -> Result<Repository<'_>, Error> {
+        let insecure = self.options.tls_verify.map_or(insecure, |verify| !verify);
+        let (origin, root) = self.root_of(host, insecure)?;
+        Ok(Repository {
+            client: self,
+            endpoint: Endpoint { host: host.to_owned(), repository: String::new(), insecure },
+            name: host.to_owned(),
+            base: format!("{root}/v2"),
+            root,
+            scope: "registry:catalog:*".into(),
+            origin,
+            insecure,
+            authorization: Mutex::new(None),
+        })
+    }
+
+    fn root_of(&self, host: &str, insecure: bool) -> Result<(Origin, String), Error> {
+        let scheme = if self.speaks_https(host, insecure)? { "https" } else { "http" };
+        let root = format!("{scheme}://{host}");
+        let origin = root.parse().ok().as_ref().and_then(Origin::of).ok_or_else(|| Error::Protocol {
+            host: host.to_owned(),
+            why: "is not the name of a registry".into(),
+        })?;
+        Ok((origin, root))
     }
 
     pub(super) fn options(&self) -> &Options {
@@ -174,7 +198,12 @@ pub struct Repository<'c> {
     pub(super) client: &'c Client,
     pub(super) endpoint: Endpoint,
     pub(super) name: String,
+    /// `https://host`.
+    root: String,
+    /// Its URLs begin so.
     base: String,
+    /// What a token is asked for.
+    pub(super) scope: String,
     pub(super) origin: Origin,
     pub(super) insecure: bool,
     /// The `Authorization` header that was accepted last.
@@ -254,6 +283,14 @@ impl Repository<'_> {
         on_retry: Box<dyn Fn(&str) + Send + 'r>,
     ) -> Result<BlobReader<'r>, Error> {
         BlobReader::open(self, digest, size, on_retry)
+    }
+
+    /// A URL anywhere in the registry.
+    pub(super) fn whole_url(&self, path: &str) -> Result<Uri, Error> {
+        format!("{}/{path}", self.root).parse().map_err(|_| Error::Protocol {
+            host: self.origin.display(),
+            why: format!("cannot be asked for '{path}'"),
+        })
     }
 
     pub(super) fn url(&self, kind: &str, reference: &str) -> Result<Uri, Error> {

@@ -174,6 +174,14 @@ impl Registries {
         Ok(candidates)
     }
 
+    /// The registries in which a search without a registry's name looks.
+    pub fn searched(&self) -> Vec<String> {
+        match self.search.is_empty() {
+            true => vec!["docker.io".into()],
+            false => self.search.clone(),
+        }
+    }
+
     /// From where the repository `name` (with its registry, without tag) is fetched: mirrors first, then itself.
     pub fn endpoints(&self, name: &str, by_digest: bool) -> Result<Vec<Endpoint>, Error> {
         let found = self

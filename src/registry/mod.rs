@@ -8,6 +8,7 @@
 //!   manifests and blobs and keeps its own authorization.
 //! * [`BlobReader`] is a blob as a stream that survives broken connections: it asks for the rest by one Range
 //!   request and goes on. Whoever reads it verifies the digest of all that passed.
+//! * [`Client::search`] and [`Repository::tags`] list what there is; [`Client::download`] gets a plain file.
 //! * Credentials come from podman's and docker's files and helpers (`credentials`), certificates from the
 //!   system and from `certs.d` (`tls`), names from `/etc/hosts` and DNS (`dns`: the binary is static,
 //!   and glibc's resolver needs shared libraries).
@@ -24,7 +25,9 @@ mod client;
 mod conf;
 mod credentials;
 mod dns;
+mod download;
 mod error;
+mod listing;
 mod pace;
 mod proxy;
 mod request;
@@ -40,6 +43,7 @@ pub use credentials::Credentials;
 #[cfg(feature = "fuzzing")]
 pub use credentials::stored_credentials;
 pub use error::Error;
+pub use listing::Found;
 
 use crate::digest::Digest;
 use std::path::PathBuf;

@@ -195,7 +195,7 @@ impl Repository<'_> {
             return Err(self.broke(&self.origin, "asks for a token from what is no http URL"));
         };
         self.check_clear_text(&origin, "sends us for a token")?;
-        let mut query = format!("scope={}", encode(&format!("repository:{}:pull", self.endpoint.repository)));
+        let mut query = format!("scope={}", encode(&self.scope));
         if let Some(service) = service {
             query.push_str(&format!("&service={}", encode(service)));
         }
@@ -294,7 +294,13 @@ impl Client {
     }
 
     /// What an answer that is none means.
-    fn refusal(&self, from: &Origin, what: &str, response: Response<Body>, authenticated: bool) -> Failure {
+    pub(super) fn refusal(
+        &self,
+        from: &Origin,
+        what: &str,
+        response: Response<Body>,
+        authenticated: bool,
+    ) -> Failure {
         let status = response.status();
         let retry_after = response.headers().get("retry-after").and_then(|v| v.to_str().ok());
         let wait = retry_after.and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);

@@ -451,3 +451,103 @@ fn an_expired_token_is_replaced() {
     }
     assert_eq!(tokens.requests().len(), 2);
 }
+
+/// A server of a few fixed answers by path; 404 else.
+fn fixed(answers: &'static [(&'static str, &'static [&'static str], &'static str)]) -> Peer {
+    Peer::start(move |request, _| {
+        let found = answers.iter().find(|(path, ..)| *path == request.path());
+        Reply::Answer(match found {
+            Some((_, headers, body)) => answer("200 OK", headers, body.as_bytes()),
+            None => answer("404 Not Found", &[], b""),
+        })
+    })
+}
+
+#[test]
+fn tags_come_in_pages_from_the_registry_itself_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let client = Client::new(options(dir.path()));
+    let tags = |host: &str| client.repository(&endpoint(host), "app")?.tags();
+    let paged = fixed(&[
+        ("/v2/", &[], "{}"),
+        (
+            "/v2/org/app/tags/list?n=1000",
+            &["Link: </v2/org/app/tags/list?last=b>; rel=\"next\""],
+            r#"{"tags":["a","b"]}"#,
+        ),
+        ("/v2/org/app/tags/list?last=b", &[], r#"{"name":"org/app","tags":["c"]}"#),
+    ]);
+    assert_eq!(tags(&paged.host).unwrap(), ["a", "b", "c"]);
+    let none = fixed(&[("/v2/", &[], "{}"), ("/v2/org/app/tags/list?n=1000", &[], r#"{"tags":null}"#)]);
+    assert!(tags(&none.host).unwrap().is_empty());
+    for (link, body) in
+        [("Link: <http://127.0.0.1:1/x>; rel=next", r#"{"tags":["a"]}"#), ("X: y", "nonsense")]
+    {
+        let peer = Peer::start(move |request, _| {
+            let body = if request.path() == "/v2/" { "{}" } else { body };
+            Reply::Answer(answer("200 OK", &[link], body.as_bytes()))
+        });
+        assert!(matches!(tags(&peer.host), Err(Error::Protocol { .. })), "{link}");
+        assert!(peer.requests().iter().all(|r| r.header("authorization").is_none()));
+    }
+    assert!(matches!(tags(&fixed(&[("/v2/", &[], "{}")]).host), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn a_search_asks_the_old_way_first_and_else_looks_through_what_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let client = Client::new(options(dir.path()));
+    let names = |host: &str, term: &str, limit: usize| -> Vec<String> {
+        let found = client.search(&endpoint(host), term, limit).unwrap();
+        found.into_iter().map(|found| format!("{} {}", found.name, found.stars)).collect()
+    };
+    let old = fixed(&[
+        ("/v2/", &[], "{}"),
+        (
+            "/v1/search?q=a%20b&n=2",
+            &[],
+            r#"{"results":[{"name":"x","description":null,"star_count":5,"is_official":true},{"name":"y"},{"name":"z"}]}"#,
+        ),
+    ]);
+    assert_eq!(names(&old.host, "a b", 2), ["x 5", "y 0"]);
+    let plain = fixed(&[
+        ("/v2/", &[], "{}"),
+        (
+            "/v2/_catalog?n=1000",
+            &["Link: </v2/_catalog?last=2>; rel=\"next\""],
+            r#"{"repositories":["app","org/app2"]}"#,
+        ),
+        ("/v2/_catalog?last=2", &[], r#"{"repositories":["other","theapp"]}"#),
+    ]);
+    assert_eq!(names(&plain.host, "app", 25), ["app 0", "org/app2 0", "theapp 0"]);
+    assert_eq!(names(&plain.host, "", 1), ["app 0"]);
+    let nothing = fixed(&[("/v2/", &[], "{}")]);
+    assert!(matches!(client.search(&endpoint(&nothing.host), "x", 1), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn a_download_follows_redirects_and_sends_no_credentials() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = fixed(&[("/file", &[], "content")]);
+    let location = format!("Location: http://{}/file", target.host);
+    let start = Peer::start(move |request, _| {
+        Reply::Answer(match request.path() {
+            "/a" => answer("302 Found", &[&location], b""),
+            "/loop" => answer("302 Found", &["Location: /loop"], b""),
+            "/nowhere" => answer("302 Found", &["Location: ftp://x/"], b""),
+            _ => answer("403 Forbidden", &[], b""),
+        })
+    });
+    let client = Client::new(with_login(dir.path(), &start.host));
+    let get = |path: &str| -> Result<String, Error> {
+        let mut text = String::new();
+        client.download(&format!("http://{}{path}", start.host))?.read_to_string(&mut text).unwrap();
+        Ok(text)
+    };
+    assert_eq!(get("/a").unwrap(), "content");
+    assert!(matches!(get("/loop"), Err(Error::Protocol { .. })));
+    assert!(matches!(get("/nowhere"), Err(Error::Protocol { .. })));
+    assert!(matches!(get("/secret"), Err(Error::Denied { .. })));
+    assert!(start.requests().iter().chain(&target.requests()).all(|r| r.header("authorization").is_none()));
+    assert!(client.download("file:///etc/passwd").is_err() && client.download("http://u:p@x/").is_err());
+}
