@@ -71,6 +71,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// An archive or a folder of images cannot be written.
+    #[error("cannot save images to {output}")]
+    Write {
+        /// The file, the folder or `standard output`.
+        output: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// A short name was tried in several registries.
     #[error("cannot pull {name} from any of {} registries: {}", failures.len(), list(failures))]
     Everywhere {
@@ -105,6 +114,10 @@ impl Diagnose for Error {
                 .first()
                 .map(|p| format!("ask for one of these with --platform, as in --platform {p}")),
             Error::Everywhere { .. } => Some("type the full name, with its registry".into()),
+            Error::Write { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+                Some("name a folder that is not there yet".into())
+            }
+            Error::Write { .. } => None,
             Error::Reference(_) | Error::Unsupported { .. } | Error::Archive { .. } => None,
         }
     }

@@ -9,7 +9,6 @@ use super::transfer::{Layer, Source, fetch_layers, layers_of};
 use super::{Error, Event, Image, ImageConfig, ImageStore, NewImage, Platform, Progress, Reference};
 use crate::digest::{Digest, Hashing};
 use crate::layers::{LayerStore, decompress};
-use crate::state;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs::File;
@@ -56,7 +55,10 @@ pub fn load(
         Input::Path(path) => open(images, File::open(&path).map_err(bad)?).map_err(bad)?,
         Input::Stream(stream) => spool(images, stream).and_then(index).map_err(bad)?,
     };
-    let plan = plan(&files, &shown)?;
+    let plan = match files.is_docker_dir() {
+        true => vec![docker_dir_item(&files, &shown)?],
+        false => plan(&files, &shown)?,
+    };
     let _pin = images.pin()?;
     let mut loaded = Vec::new();
     for item in plan {
@@ -126,6 +128,12 @@ impl Files {
         }
     }
 
+    /// Whether it is a folder in skopeo's form `dir` (podman's `docker-dir`).
+    fn is_docker_dir(&self) -> bool {
+        let is_version = |bytes: Vec<u8>| bytes.starts_with(b"Directory Transport Version: 1.");
+        matches!(self, Files::Folder(_)) && self.document("version").ok().flatten().is_some_and(is_version)
+    }
+
     /// A small file; `None` if it is not there.
     fn document(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let (reader, size) = match self.open(name) {
@@ -183,11 +191,7 @@ fn open(images: &ImageStore, mut file: File) -> io::Result<Files> {
 
 /// Copies, and decompresses, into a file that disappears with its descriptor.
 fn spool(images: &ImageStore, stream: Box<dyn Read + Send>) -> io::Result<File> {
-    let folder = images.paths().staging();
-    state::create_dir_private(&folder).map_err(io::Error::other)?;
-    let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    let mut file: File = rustix::fs::open(&folder, flags, mode)?.into();
+    let mut file = images.nameless()?;
     let mut plain = decompress(stream).map_err(io::Error::other)?;
     io::copy(&mut plain, &mut file)?;
     Ok(file)
@@ -312,6 +316,26 @@ fn docker_item(files: &Files, shown: &str, entry: DockerEntry) -> Result<Item, E
         names.push(tag.parse::<Reference>()?);
     }
     Ok(Item { layers: layers_of(shown, &blobs, &parsed)?, config, manifest: None, names, paths })
+}
+
+/// One image without a name: its manifest, and blobs named by their digests.
+fn docker_dir_item(files: &Files, shown: &str) -> Result<Item, Error> {
+    let bad = |source| Error::Archive { input: shown.to_owned(), source };
+    let document = |name: &str| {
+        let lacks = || bad(io::Error::other(format!("it has no file {name:?}")));
+        files.document(name).map_err(bad)?.ok_or_else(lacks)
+    };
+    let bytes = document("manifest.json")?;
+    let raw = Raw { digest: Digest::of(&bytes), bytes, media_type: String::new() };
+    let mut none = |_| Err(Error::unsupported(shown, "it has an index in place of a manifest"));
+    let (raw, found) = manifest::resolve(shown, &raw, &Platform::host(), &mut none)?;
+    let config = document(&found.config.digest.hex())?;
+    if Digest::of(&config) != found.config.digest {
+        return Err(bad(io::Error::other("its config is corrupt")));
+    }
+    let layers = layers_of(shown, &found.layers, &parse_config(shown, &config)?)?;
+    let paths = layers.iter().map(|l| (l.blob.digest, l.blob.digest.hex())).collect();
+    Ok(Item { config, manifest: Some(raw.bytes), names: Vec::new(), layers, paths })
 }
 
 /// `blobs/sha256/<hex>`, as newer versions of docker name a layer; `<hex>.tar`, as podman does.

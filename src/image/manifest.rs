@@ -123,10 +123,10 @@ fn is_one_of(entry: &Descriptor, types: &[&str]) -> bool {
     types.contains(&entry.media_type().as_ref())
 }
 
-/// The layers of a stored manifest.
-pub(super) fn blobs_of(bytes: &[u8]) -> Option<Vec<Blob>> {
+/// A stored manifest.
+pub(super) fn parsed(bytes: &[u8]) -> Option<Manifest> {
     let manifest: ImageManifest = serde_json::from_slice(bytes).ok()?;
-    image("", &manifest).ok().map(|manifest| manifest.layers)
+    image("", &manifest).ok()
 }
 
 /// The entries of an index; none if it is an image.

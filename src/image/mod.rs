@@ -15,34 +15,50 @@
 //!   lock on reading: resolving a name is two small reads. A record that cannot be read shows as broken in a listing
 //!   and disturbs nothing else.
 //! * [`pull`] fetches from a registry, [`load`] reads what `docker save`, `podman save` and `skopeo` write. Both
-//!   stream each layer through its two digests into the layer store; the name is written last.
+//!   stream each layer through its two digests into the layer store; the name is written last. [`Save`] is the
+//!   way back: layers go out as the archives that they came as.
 //! * [`ImageStore::remove`] and [`ImageStore::collect_garbage`] drop layers only under an exclusive lock that
 //!   everybody who is about to rely on a layer holds shared ([`ImageStore::pin`]); they never wait for it.
+//!
+//! * [`verify`] compares everything with its digest; [`repair`] fetches again or drops what differs.
 //!
 //! What must never happen: a name that points to something incomplete or unverified, an archive or a manifest that
 //! decides about a path, a layer removed that a container or another image has.
 
+mod change;
 mod config;
 pub mod embedded;
 mod error;
+mod import;
 mod load;
 mod manifest;
+mod plain;
 mod platform;
 mod progress;
 mod pull;
 mod reference;
 mod remove;
+mod save;
+mod search;
 mod store;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod usage;
+mod verify;
 
+pub use change::{Change, ParseChangeError};
 pub use config::{Healthcheck, History, ImageConfig, RootFs, RunConfig};
 pub use error::Error;
+pub use import::Import;
 pub use load::{Input, Loaded, load};
 pub use platform::Platform;
 pub use progress::{Event, Progress, Silent};
 pub use pull::{PullRequest, pull};
 pub use reference::{ParseReferenceError, Reference};
-pub use remove::{Collected, InUse, Removed};
+pub use remove::{Collected, InUse, Pruned, Removed};
+pub use save::{SAVE_FORMATS, Save, SaveFormat};
+pub use search::{SearchHit, SearchResult, search, tags};
 pub use store::{Image, ImageEntry, ImageStore, Listed, Name, NewImage, Pin};
+pub use usage::{ImageUsage, Usage};
+pub use verify::{Fault, Repaired, repair, verify};

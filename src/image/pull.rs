@@ -42,7 +42,7 @@ pub fn pull(
 ) -> Result<Image, Error> {
     let registries = Registries::load(&request.options.places)?;
     let client = Client::new(request.options.clone());
-    let pull = Pull { images, layers, request, progress, client: &client };
+    let pull = Pull { images, layers, request, progress, client: &client, again: false };
     let mut failures = Vec::new();
     for name in candidates(&registries, &request.reference)? {
         match pull.try_endpoints(&registries, &name) {
@@ -62,8 +62,22 @@ pub fn pull(
     }
 }
 
+/// Fetches again what is missing of an image, by the digest that `name` has in its registry. It gets no name.
+pub(super) fn fetch_again(
+    images: &ImageStore,
+    layers: &LayerStore,
+    name: &Reference,
+    digest: Digest,
+    request: &PullRequest,
+) -> Result<Image, Error> {
+    let registries = Registries::load(&request.options.places)?;
+    let client = Client::new(request.options.clone());
+    let pull = Pull { images, layers, request, progress: &super::Silent, client: &client, again: true };
+    pull.try_endpoints(&registries, &name.with_digest(digest))
+}
+
 /// The full names that a typed one may mean.
-fn candidates(registries: &Registries, typed: &str) -> Result<Vec<Reference>, Error> {
+pub(super) fn candidates(registries: &Registries, typed: &str) -> Result<Vec<Reference>, Error> {
     let (typed, is_full) = match typed.strip_prefix("docker://") {
         Some(rest) => (rest, true),
         None => (typed, Reference::has_domain(typed)),
@@ -92,6 +106,8 @@ struct Pull<'a> {
     request: &'a PullRequest,
     progress: &'a dyn Progress,
     client: &'a Client,
+    /// Whatever the records say is not believed, and no name is given.
+    again: bool,
 }
 
 /// Everything about an image but its layers.
@@ -104,7 +120,7 @@ struct Fetched {
 
 impl Pull<'_> {
     fn try_endpoints(&self, registries: &Registries, name: &Reference) -> Result<Image, Error> {
-        let known = self.images.read_name(&name.local()).ok().flatten();
+        let known = self.images.read_name(&name.local()).ok().flatten().filter(|_| !self.again);
         if let (Some(known), true) = (&known, name.digest().is_some())
             && let Some(image) = self.complete(known)?
         {
@@ -138,11 +154,12 @@ impl Pull<'_> {
         let fetched = self.fetch(&repository, name)?;
         let _pin = self.images.pin()?;
         fetch_layers(&Remote(&repository), self.layers, &fetched.layers, self.request.jobs, self.progress)?;
+        let names = [name.local()];
         self.images.add(&NewImage {
             config: &fetched.config,
             manifest: Some(&fetched.manifest.bytes),
             index: (fetched.top.digest != fetched.manifest.digest).then_some(&fetched.top.bytes[..]),
-            names: &[name.local()],
+            names: if self.again { &[] } else { &names },
         })
     }
 
@@ -163,8 +180,9 @@ impl Pull<'_> {
             self.progress.on(Event::Resolved { reference: &name.to_string(), digest });
         }
         let manifest = image.manifest.and_then(|digest| self.images.blob(digest).ok());
-        let blobs = manifest.and_then(|bytes| manifest::blobs_of(&bytes)).unwrap_or_default();
-        for Blob { digest, .. } in blobs {
+        let layers =
+            manifest.and_then(|bytes| manifest::parsed(&bytes)).map(|m| m.layers).unwrap_or_default();
+        for Blob { digest, .. } in layers {
             self.progress.on(Event::LayerPresent { digest });
         }
         image

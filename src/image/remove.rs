@@ -2,7 +2,7 @@
 //! renames: it works on a full disk.
 
 use super::store::files;
-use super::{Error, Image, ImageStore, Reference};
+use super::{Error, Image, ImageEntry, ImageStore, Listed, Reference};
 use crate::digest::Digest;
 use crate::layers::LayerStore;
 use crate::state;
@@ -12,7 +12,8 @@ use std::collections::HashSet;
 pub struct InUse<'a> {
     /// Who uses the image, so that it must stay (`container x1 is running`); `None` if it may go.
     pub image: &'a dyn Fn(&Image) -> Option<String>,
-    /// Whether anything but an image needs this layer (a container, the build cache).
+    /// Whether anything but an image needs this layer (a container, the build cache). First asked when nobody else can
+    /// begin to need one: what it looks up, it looks up then.
     pub layer: &'a dyn Fn(Digest) -> bool,
 }
 
@@ -25,6 +26,17 @@ pub struct Removed {
     pub deleted: Option<Digest>,
     /// Its layers that no other image has.
     pub layers: Vec<Digest>,
+    /// Bytes of their files.
+    pub bytes: u64,
+}
+
+/// What [`ImageStore::prune`] did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// The images, in the order in which they went.
+    pub removed: Vec<Removed>,
+    /// Bytes of all files that are gone.
+    pub bytes: u64,
 }
 
 /// What [`ImageStore::collect_garbage`] did.
@@ -98,16 +110,46 @@ impl ImageStore {
             let unique: HashSet<Digest> = image.diff_ids().iter().copied().collect();
             for layer in image.diff_ids().iter().rev() {
                 let is_first = unique.contains(layer) && !removed.layers.contains(layer);
-                if is_first
-                    && !needed.layers.contains(layer)
-                    && !(in_use.layer)(*layer)
-                    && layers.remove(*layer)?
-                {
+                if !is_first || needed.layers.contains(layer) || (in_use.layer)(*layer) {
+                    continue;
+                }
+                let bytes = layers.size(*layer).unwrap_or(0);
+                if layers.remove(*layer)? {
                     removed.layers.push(*layer);
+                    removed.bytes += bytes;
                 }
             }
         }
         Ok(removed)
+    }
+
+    /// Removes the images that `wanted` picks and nobody uses, and all garbage.
+    pub fn prune(
+        &self,
+        layers: &LayerStore,
+        wanted: &dyn Fn(&ImageEntry) -> bool,
+        in_use: &InUse<'_>,
+    ) -> Result<Pruned, Error> {
+        let mut pruned = Pruned::default();
+        for listed in self.list()? {
+            // What cannot be read cannot be judged; 'rmi' and 'store verify' deal with it.
+            let Listed::Image(entry) = listed else { continue };
+            if !wanted(&entry) || (in_use.image)(&entry.image).is_some() {
+                continue;
+            }
+            match self.remove(layers, &entry.image.id.to_string(), true, in_use) {
+                Ok(removed) => {
+                    pruned.bytes += removed.bytes;
+                    pruned.removed.push(removed);
+                }
+                // Somebody was faster: used it, or removed it.
+                Err(Error::Conflict { .. } | Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let collected = self.collect_garbage(layers, in_use.layer)?;
+        pruned.bytes += collected.map_or(0, |collected| collected.bytes);
+        Ok(pruned)
     }
 
     /// Removes all layers and blobs that no image has and `layer_in_use` does not know. `None`, with nothing done,

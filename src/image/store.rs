@@ -343,7 +343,7 @@ impl ImageStore {
         Ok(digest)
     }
 
-    fn write_name(
+    pub(super) fn write_name(
         &self,
         name: &Reference,
         id: Digest,
@@ -384,10 +384,24 @@ impl ImageStore {
         Ok(files(&self.ids_dir())?.into_iter().filter_map(is_id).collect())
     }
 
+    /// A file for what passes through, which disappears with its descriptor.
+    pub(super) fn nameless(&self) -> std::io::Result<fs::File> {
+        use rustix::fs::{Mode, OFlags};
+        let folder = self.paths.staging();
+        state::create_dir_private(&folder).map_err(std::io::Error::other)?;
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(&folder, flags, Mode::RUSR | Mode::WUSR)?.into())
+    }
+
     /// Holds off the collection of garbage. Whoever is about to rely on layers without having written it down yet
     /// (a pull, a new container, a build) holds one.
     pub fn pin(&self) -> Result<Pin, Error> {
         Ok(Pin { _lock: Lock::shared(&self.pin_path()?)? })
+    }
+
+    /// Holds off everybody who would [pin](Self::pin); `None` if somebody has. For who removes everything.
+    pub fn hold_all(&self) -> Result<Option<Lock>, Error> {
+        self.unpinned()
     }
 
     /// The opposite: nobody relies on anything that is not written down. `None` if somebody does.

@@ -1,8 +1,11 @@
 //! Images pulled from a real registry, loaded from what real tools write, kept and removed.
 
+mod import;
 mod load;
 mod pull;
+mod save;
 mod store;
+mod verify;
 
 use super::*;
 use crate::digest::Digest;

@@ -132,3 +132,67 @@ fn resolving_a_name_is_fast() {
     // 100 µs is the aim; a loaded machine and an unoptimized build get ten times that.
     assert!(start.elapsed() < std::time::Duration::from_millis(100), "{:?}", start.elapsed());
 }
+
+#[test]
+fn pruning_takes_what_is_picked_and_unused_and_all_garbage() {
+    let world = World::new();
+    let (shared, own, used, lost) =
+        (world.layer("shared"), world.layer("own"), world.layer("used"), world.layer("lost"));
+    world.add_with("kept", &[shared], &["kept"]);
+    let gone = world.add_with("gone", &[shared, own], &["gone", "r.io/gone"]);
+    let in_use = world.add_with("used", &[used], &["used"]);
+    let uses = InUse {
+        image: &|image| (image.id == in_use.id).then(|| "container x".to_owned()),
+        layer: &|layer| layer == used,
+    };
+    let wanted = |entry: &ImageEntry| {
+        entry
+            .names
+            .iter()
+            .all(|n| n.reference.tag() == Some("latest") && n.reference.path() != "library/kept")
+    };
+    let pruned = world.images.prune(&world.layers, &wanted, &uses).unwrap();
+    assert_eq!(pruned.removed.len(), 1);
+    assert_eq!((pruned.removed[0].deleted, pruned.removed[0].untagged.len()), (Some(gone.id), 2));
+    assert_eq!(pruned.bytes, ("own".len() + "lost".len()) as u64);
+    let left: Vec<bool> = [shared, used, own, lost].iter().map(|l| world.layers.contains(*l)).collect();
+    assert_eq!(left, [true, true, false, false]);
+    assert!(!world.images.blob_path(gone.id).exists());
+}
+
+#[test]
+fn who_uses_a_layer_is_asked_only_when_nobody_new_can_come() {
+    let world = World::new();
+    let layer = world.layer("late");
+    world.add_with("a", &[layer], &["a"]);
+    // A container that is made between the look at the image and the removal of its layers.
+    let asked = std::cell::Cell::new(false);
+    let uses = InUse {
+        image: &|_| None,
+        layer: &|_| {
+            asked.set(true);
+            // Whoever would make one now holds a pin, which cannot be had.
+            assert!(world.images.unpinned().unwrap().is_none());
+            true
+        },
+    };
+    let removed = world.images.remove(&world.layers, "a", false, &uses).unwrap();
+    assert!(asked.get() && removed.layers.is_empty() && world.layers.contains(layer));
+}
+
+#[test]
+fn what_images_share_counts_once_in_the_whole() {
+    let world = World::new();
+    let (shared, own, other) = (world.layer("shared"), world.layer("own"), world.layer("other"));
+    world.add_with("a", &[shared], &["a"]);
+    let b = world.add_with("b", &[shared, own, own], &["b"]);
+    let usage = Usage::of(&world.images, &world.layers).unwrap();
+    assert_eq!((usage.layers, usage.others), ((2, 9), (1, 5)));
+    let of_b = usage.images.iter().find(|image| image.entry.image.id == b.id).unwrap();
+    assert_eq!((of_b.size, of_b.shared, of_b.unique()), (9, 6, 3));
+    assert_eq!(usage.reclaimable(|_| true), 0);
+    assert_eq!(usage.reclaimable(|image| image.entry.image.id != b.id), 3);
+    assert_eq!(usage.reclaimable(|image| image.entry.image.id == b.id), 0);
+    assert_eq!(usage.reclaimable(|_| false), 9);
+    assert!(world.layers.contains(other));
+}
