@@ -1,6 +1,7 @@
-//! `coracle image`: the same commands as without the word.
+//! `coracle image`: the same commands as without the word, and a few that only images have.
 
-use super::{Action, Entry, images, inspect, load, pull, rmi, tag, untag};
+use super::{Action, Entry, history, image_exists, image_prune, image_tree, images, import, inspect};
+use super::{load, pull, rmi, save, tag, untag};
 
 /// `coracle image`.
 pub const ENTRY: Entry = Entry {
@@ -9,12 +10,18 @@ pub const ENTRY: Entry = Entry {
     about: "Manage images",
     usage: "COMMAND",
     action: Action::Group(&[
+        image_exists::ENTRY,
+        history::ENTRY,
+        import::ENTRY,
         inspect::IMAGE,
         load::ENTRY,
         images::ENTRY.named("ls", &["list"]),
+        image_prune::ENTRY,
         pull::ENTRY,
         rmi::ENTRY.named("rm", &["remove"]),
+        save::ENTRY,
         tag::ENTRY,
+        image_tree::ENTRY,
         untag::ENTRY,
     ]),
 };

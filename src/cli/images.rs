@@ -2,13 +2,14 @@
 
 use super::args::{Given, list, operands, option, switch};
 use super::engine::Engine;
+use super::image_filter::{self, Filter, accepts, matches_pattern};
 use super::rows::{self, ImageRow};
-use super::stores::{self, Stores};
+use super::stores::{Stores, Users};
 use super::{Action, Context, Entry, Error, ListOptions, parse};
-use crate::container::store::Container;
 use crate::image::{ImageEntry, Listed, Name};
 use crate::output;
 use clap::{ArgMatches, Command};
+use std::cmp::Reverse;
 use std::time::SystemTime;
 
 /// `coracle images`.
@@ -17,7 +18,7 @@ pub const ENTRY: Entry = Entry {
     aliases: &[],
     about: "List images",
     usage: "[OPTIONS] [NAME[:TAG]]",
-    action: Action::Leaf { define, unsupported: &["history", "sort", "tree"], run },
+    action: Action::Leaf { define, unsupported: &["history", "tree"], run },
 };
 
 /// What `images` is asked for.
@@ -25,24 +26,28 @@ pub const ENTRY: Entry = Entry {
 pub struct ImagesOptions {
     /// Only images of this name or `name:tag`.
     pub name: Option<String>,
-    /// `-a`: intermediate ones too.
-    pub all: bool,
     /// `--digests`: with a column of digests.
     pub digests: bool,
-    /// `-f`: `reference`, `dangling`, `label`.
+    /// `-f`.
     pub filters: Vec<(String, String)>,
+    /// `--sort`: by which column.
+    pub sort: Option<String>,
     /// How the rows are shown.
     pub show: ListOptions,
 }
 
+const SORTS: [&str; 5] = ["created", "id", "repository", "size", "tag"];
+
 fn define(command: Command) -> Command {
     command.args([
-        switch("all").short('a').help("Show intermediate images too"),
+        switch("all").short('a').help("Show intermediate images too; there are none, so this changes nothing"),
         switch("digests").help("Show digests"),
-        list("filter", "KEY=VALUE")
-            .short('f')
-            .help("Show only: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE]"),
+        list("filter", "KEY=VALUE").short('f').help(
+            "Show only: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME, \
+             id=ID, containers=BOOL",
+        ),
         option("format", "FORMAT").help("Show each by a template, or as 'json', or 'table TEMPLATE'"),
+        option("sort", "COLUMN").help("Sort by created (default), id, repository, size or tag"),
         switch("quiet").short('q').help("Show ids only"),
         switch("no-trunc").help("Show ids in full"),
         switch("noheading").short('n').help("Leave out the column heads"),
@@ -54,14 +59,11 @@ fn define(command: Command) -> Command {
 pub fn options(args: &ArgMatches) -> Result<ImagesOptions, Error> {
     Ok(ImagesOptions {
         name: args.operands().pop(),
-        all: args.on("all"),
         digests: args.on("digests"),
-        filters: args.each("filter", |text| {
-            let (key, value) = parse::filter(text, &["reference", "dangling", "label"])?;
-            if key == "dangling" {
-                parse::boolean(&value)?;
-            }
-            Ok((key, value))
+        filters: args.each("filter", image_filter::check)?,
+        sort: args.filled("sort", |text| match SORTS.contains(&text) {
+            true => Ok(text.to_owned()),
+            false => Err(parse::Invalid::unknown("column", text, &SORTS)),
         })?,
         show: ListOptions::of(args),
     })
@@ -71,26 +73,33 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let options = options(args)?;
     let engine = Engine::open(context)?;
     let stores = Stores::open(&engine);
-    let containers = stores::containers(&engine)?;
+    let users = Users::now(&engine)?;
     let now = SystemTime::now();
+    let filters = options.filters.iter().map(|(key, value)| Filter::of(key, value, &stores, now));
+    let filters: Vec<Filter> = filters.collect::<anyhow::Result<_>>()?;
     let (mut rows, mut broken) = (Vec::new(), Vec::new());
     for listed in stores.images.list()? {
         match listed {
-            Listed::Image(entry) if accepts(&entry, &options) => {
-                rows.extend(lines(&entry, &options, &stores, &containers))
+            Listed::Image(entry) => {
+                let created = entry.image.config.created.as_deref();
+                let created = created.and_then(|text| parse::moment(text, now).ok());
+                if accepts(&filters, &entry, created, &users) {
+                    rows.extend(lines(&entry, created, &options, &stores, &users));
+                }
             }
-            Listed::Image(_) => {}
             Listed::Broken { path, error } => broken.push((path, error)),
         }
     }
-    // Newest first.
-    rows.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
-    let rows: Vec<_> = rows.into_iter().map(|(_, row)| row.fields(now, options.show.no_trunc)).collect();
+    sort(&mut rows, options.sort.as_deref());
+    let rows: Vec<_> = rows.into_iter().map(|row| row.fields(now, options.show.no_trunc)).collect();
     let listing = if options.digests { rows::IMAGES_AND_DIGESTS } else { rows::IMAGES };
     let text = listing.render(&rows, options.show.style())?;
     output::print(&if options.show.quiet { without_doubles(&text) } else { text })?;
     for (path, error) in broken {
-        output::warn(&format!("{} cannot be read: {error}", path.display()));
+        output::warn(&format!(
+            "{} cannot be read: {error}; 'coracle store verify' says more",
+            path.display()
+        ));
     }
     Ok(0)
 }
@@ -101,44 +110,16 @@ fn without_doubles(text: &str) -> String {
     text.lines().filter(|line| seen.insert(*line)).map(|line| format!("{line}\n")).collect()
 }
 
-fn accepts(entry: &ImageEntry, options: &ImagesOptions) -> bool {
-    let one = |(key, value): &(String, String)| match key.as_str() {
-        "dangling" => parse::boolean(value).is_ok_and(|wanted| wanted == entry.names.is_empty()),
-        "label" => {
-            let labels = &entry.image.config.config.labels;
-            match value.split_once('=') {
-                Some((name, wanted)) => labels.get(name).is_some_and(|v| v == wanted),
-                None => labels.contains_key(value),
-            }
-        }
-        _ => entry.names.iter().any(|name| matches_pattern(name, value)),
-    };
-    options.filters.iter().all(one)
-}
-
-/// docker's `reference` patterns: `*` within a part, matched against the name with and without tag and domain.
-fn matches_pattern(name: &Name, pattern: &str) -> bool {
-    let full = &name.reference;
-    let tag = full.tag_or_digest();
-    [full.name(), full.familiar_name(), full.path().rsplit('/').next().unwrap_or_default().to_owned()]
-        .into_iter()
-        .flat_map(|name| [format!("{name}{tag}"), name])
-        .any(|text| glob(pattern.as_bytes(), text.as_bytes()))
-}
-
-/// `*` is any run of characters but `/`, `?` any one of them.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    match (pattern.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => {
-            glob(rest, text) || text.split_first().is_some_and(|(c, left)| *c != b'/' && glob(pattern, left))
-        }
-        (Some((p, rest)), Some((c, left))) => (p == c || (*p == b'?' && *c != b'/')) && glob(rest, left),
-        _ => false,
+/// podman's columns; the newest come first where nothing else is asked for.
+fn sort(rows: &mut [OwnedRow], by: Option<&str>) {
+    match by {
+        Some("id") => rows.sort_by(|a, b| a.id.cmp(&b.id)),
+        Some("repository") => rows.sort_by(|a, b| (&a.repository, &a.tag).cmp(&(&b.repository, &b.tag))),
+        Some("size") => rows.sort_by_key(|row| row.size),
+        Some("tag") => rows.sort_by(|a, b| a.tag.cmp(&b.tag)),
+        _ => rows.sort_by_key(|row| Reverse(row.created)),
     }
 }
-
-type Line = (Option<SystemTime>, OwnedRow);
 
 /// A row of `images` that owns its texts.
 struct OwnedRow {
@@ -168,24 +149,20 @@ impl OwnedRow {
 
 fn lines(
     entry: &ImageEntry,
+    created: Option<SystemTime>,
     options: &ImagesOptions,
     stores: &Stores,
-    containers: &[Container],
-) -> Vec<Line> {
+    users: &Users,
+) -> Vec<OwnedRow> {
     let image = &entry.image;
-    let created =
-        image.config.created.as_deref().and_then(|text| parse::moment(text, SystemTime::now()).ok());
-    let row = |name: Option<&Name>| {
-        let row = OwnedRow {
-            id: image.id.hex(),
-            repository: name.map(|n| n.reference.familiar_name()),
-            tag: name.and_then(|n| n.reference.tag()).map(str::to_owned),
-            digest: name.and_then(|n| n.digest).map(|d| d.to_string()),
-            created,
-            size: image.size(&stores.layers),
-            containers: containers.iter().filter(|c| c.record.image_id == Some(image.id)).count(),
-        };
-        (created, row)
+    let row = |name: Option<&Name>| OwnedRow {
+        id: image.id.hex(),
+        repository: name.map(|n| n.reference.familiar_name()),
+        tag: name.and_then(|n| n.reference.tag()).map(str::to_owned),
+        digest: name.map_or(image.manifest, |n| n.digest).map(|d| d.to_string()),
+        created,
+        size: image.size(&stores.layers),
+        containers: users.count_of(image.id),
     };
     let wanted = |name: &&Name| options.name.as_deref().is_none_or(|pattern| matches_pattern(name, pattern));
     match entry.names.is_empty() {

@@ -56,7 +56,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         None => Input::Stream(Box::new(std::io::stdin())),
     };
     let stores = Stores::enter(&engine)?;
-    let progress = output::progress::progress(options.quiet);
+    let progress = output::progress::progress_of("loading", options.quiet);
     let loaded = load(&stores.images, &stores.layers, input, &*progress);
     for loaded in stores::unless_failed(&engine, loaded)? {
         match loaded.names.is_empty() {

@@ -40,8 +40,14 @@ pub mod exec;
 pub mod exists;
 pub mod export;
 pub mod filter;
+pub mod history;
 pub mod image;
+pub mod image_exists;
+mod image_filter;
+pub mod image_prune;
+pub mod image_tree;
 pub mod images;
+pub mod import;
 pub mod info;
 pub mod inspect;
 pub mod kill;
@@ -56,9 +62,13 @@ pub mod restart;
 pub mod rm;
 pub mod rmi;
 pub mod run;
+pub mod save;
+pub mod search;
 pub mod start;
 pub mod stats;
 pub mod stop;
+pub mod store;
+pub mod system;
 pub mod tag;
 pub mod top;
 pub mod unshare;
@@ -201,9 +211,15 @@ pub static COMMANDS: &[Entry] = &[
     tag::ENTRY,
     untag::ENTRY,
     load::ENTRY,
+    save::ENTRY,
+    import::ENTRY,
+    history::ENTRY,
+    search::ENTRY,
     container::ENTRY,
     image::ENTRY,
     volume::ENTRY,
+    store::ENTRY,
+    system::ENTRY,
     unshare::ENTRY,
     info::ENTRY,
     version::ENTRY,

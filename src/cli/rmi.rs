@@ -3,11 +3,10 @@
 use super::args::{operands, switch};
 use super::engine::Engine;
 use super::selection::{Selection, all};
-use super::stores::{self, Stores};
+use super::stores::{self, Stores, Users};
 use super::{Action, Context, Entry, Error};
 use crate::cli::args::Given;
 use crate::container::lifecycle;
-use crate::container::store::Container;
 use crate::image::Listed;
 use crate::output;
 use clap::{ArgMatches, Command};
@@ -48,7 +47,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let options = options(args)?;
     let engine = Engine::open(context)?;
     let stores = Stores::open(&engine);
-    let mut containers = stores::containers(&engine)?;
+    let mut users = Users::now(&engine)?;
     let mut names = options.images.names.clone();
     if options.images.all {
         for listed in stores.images.list()? {
@@ -59,7 +58,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     }
     let mut worst = 0;
     for what in &names {
-        match one(&engine, &stores, &mut containers, what, options.force) {
+        match one(&engine, &stores, &mut users, what, options.force) {
             Ok(text) => output::print(&text)?,
             Err(error) => {
                 let missing = matches!(error.downcast_ref(), Some(crate::image::Error::NotFound(_)));
@@ -78,6 +77,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         }
     }
     if !names.is_empty() {
+        stores::collect_garbage(&engine, &stores)?;
         stores::settle_as_root(&engine);
     }
     Ok(worst)
@@ -100,23 +100,15 @@ pub(super) fn unless_used(engine: &Engine, what: &str) -> anyhow::Result<()> {
 fn one(
     engine: &Engine,
     stores: &Stores,
-    containers: &mut Vec<Container>,
+    users: &mut Users,
     what: &str,
     force: bool,
 ) -> anyhow::Result<String> {
     if force && let Ok(image) = stores.images.resolve(what) {
         // As podman's: the containers that are made from it go too.
-        for container in containers.extract_if(.., |c| c.record.image_id == Some(image.id)) {
+        for container in users.containers.extract_if(.., |c| c.record.image_id == Some(image.id)) {
             lifecycle::remove(&engine.paths, &engine.identity, &container, true, Some(0), true)?;
         }
     }
-    let removed = stores::remove(stores, containers, what, force)?;
-    let mut text = String::new();
-    for name in removed.untagged {
-        text += &format!("Untagged: {}\n", name.familiar());
-    }
-    for digest in removed.deleted.iter().chain(&removed.layers) {
-        text += &format!("Deleted: {digest}\n");
-    }
-    Ok(text)
+    Ok(stores::removed_text(&stores::remove(engine, stores, users, what, force)?, true))
 }

@@ -220,7 +220,7 @@ fn joined(labels: &BTreeMap<String, String>) -> String {
 }
 
 /// At most `most` characters, the last of them an ellipsis if some had to go.
-fn ellipsis(text: &str, most: usize) -> String {
+pub fn ellipsis(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }

@@ -10,12 +10,13 @@ use crate::container::create::ownership;
 use crate::container::recover;
 use crate::container::store::{self, Container, Entry};
 use crate::digest::Digest;
-use crate::image::{self, Image, ImageStore, InUse, Platform, PullRequest, embedded};
+use crate::image::{self, Image, ImageEntry, ImageStore, InUse, Platform, PullRequest, embedded};
 use crate::kernel::process::{self, Side};
 use crate::layers::{Claim, LayerStore};
 use crate::registry::Options;
 use crate::{output, userns};
 use rustix::process::{WaitId, WaitIdOptions};
+use std::cell::OnceCell;
 use std::os::fd::AsFd;
 
 /// The local stores.
@@ -185,35 +186,97 @@ pub(super) fn in_child(
     }
 }
 
-/// The containers that there are, for asking what they use.
-pub fn containers(engine: &Engine) -> anyhow::Result<Vec<Container>> {
-    let whole = |entry| match entry {
-        Entry::Whole(container) => Some(*container),
-        Entry::Broken(..) => None,
-    };
-    Ok(store::list(&engine.paths)?.into_iter().filter_map(whole).collect())
+/// Who uses what, as the records of containers say.
+#[derive(Debug, Default)]
+pub struct Users {
+    /// The containers that can be read.
+    pub containers: Vec<Container>,
+    /// One that cannot be read: it may use any layer.
+    pub unreadable: Option<String>,
+}
+
+impl Users {
+    /// Looks now.
+    pub fn now(engine: &Engine) -> anyhow::Result<Self> {
+        let mut users = Self::default();
+        for entry in store::list(&engine.paths)? {
+            match entry {
+                Entry::Whole(container) => users.containers.push(*container),
+                Entry::Broken(id, _) => users.unreadable = Some(id.short().to_owned()),
+            }
+        }
+        Ok(users)
+    }
+
+    /// Whether a container needs a layer, or may.
+    pub fn need_layer(&self, layer: Digest) -> bool {
+        self.unreadable.is_some() || self.containers.iter().any(|c| c.record.needed_layers().any(|needed| *needed == layer))
+    }
+
+    /// How many containers are made from an image.
+    pub fn count_of(&self, image: Digest) -> usize {
+        self.containers.iter().filter(|c| c.record.image_id == Some(image)).count()
+    }
+
+    /// Why an image must stay; with `stopped_too` also for containers that do not run.
+    fn user_of(&self, image: &Image, stopped_too: bool) -> Option<String> {
+        let user = self
+            .containers
+            .iter()
+            .filter(|c| c.record.image_id == Some(image.id) && (stopped_too || c.status.is_running()))
+            .max_by_key(|c| c.status.is_running())?;
+        let doing = if user.status.is_running() { "running" } else { "stopped" };
+        Some(format!("it is used by the {doing} container {} ({})", user.record.name, user.record.id.short()))
+    }
+}
+
+/// Asks for the users of layers when it is first asked itself: by then nobody new can come, and a container that was
+/// made since the command began is seen.
+fn layer_users(engine: &Engine) -> impl Fn(Digest) -> bool {
+    let users = OnceCell::new();
+    // What cannot be listed may need anything.
+    move |layer| users.get_or_init(|| Users::now(engine).ok()).as_ref().is_none_or(|u| u.need_layer(layer))
 }
 
 /// Removes an image as `rmi` does, minding the containers that use it. With `force`, stopped ones do not count.
 pub fn remove(
+    engine: &Engine,
     stores: &Stores,
-    containers: &[Container],
+    users: &Users,
     what: &str,
     force: bool,
 ) -> anyhow::Result<image::Removed> {
-    let uses = |image: &Image| {
-        let user = containers
-            .iter()
-            .filter(|c| c.record.image_id == Some(image.id) && (!force || c.status.is_running()))
-            .max_by_key(|c| c.status.is_running())?;
-        let doing = if user.status.is_running() { "running" } else { "stopped" };
-        Some(format!("it is used by the {doing} container {} ({})", user.record.name, user.record.id.short()))
-    };
-    let layer =
-        |layer: Digest| containers.iter().any(|c| c.record.needed_layers().any(|needed| *needed == layer));
-    let in_use = InUse { image: &uses, layer: &layer };
+    let uses = |image: &Image| users.user_of(image, !force);
+    let in_use = InUse { image: &uses, layer: &layer_users(engine) };
     let remove = || stores.images.remove(&stores.layers, what, force, &in_use);
     Ok(crate::state::with_ballast(stores.images.paths(), remove)?)
+}
+
+/// Removes the images that `wanted` picks and no container is made from, and layers that nobody needs.
+pub fn prune(
+    engine: &Engine,
+    stores: &Stores,
+    wanted: &dyn Fn(&ImageEntry) -> bool,
+) -> anyhow::Result<image::Pruned> {
+    let users = Users::now(engine)?;
+    let uses = |image: &Image| users.user_of(image, true);
+    let in_use = InUse { image: &uses, layer: &layer_users(engine) };
+    let prune = || stores.images.prune(&stores.layers, wanted, &in_use);
+    Ok(crate::state::with_ballast(stores.images.paths(), prune)?)
+}
+
+/// Moves layers that nobody needs to the trash: what pulls that were given up, and removals during a pull, left.
+pub fn collect_garbage(engine: &Engine, stores: &Stores) -> anyhow::Result<()> {
+    stores.images.collect_garbage(&stores.layers, &layer_users(engine))?;
+    Ok(())
+}
+
+/// docker's report of an image's removal, in the words of `rmi` or, in lower case, of `prune`.
+pub fn removed_text(removed: &image::Removed, capital: bool) -> String {
+    let (untagged, deleted) = if capital { ("Untagged", "Deleted") } else { ("untagged", "deleted") };
+    let names = removed.untagged.iter().map(|name| format!("{untagged}: {}\n", name.familiar()));
+    let digests = removed.deleted.iter().chain(&removed.layers);
+    names.chain(digests.map(|digest| format!("{deleted}: {digest}\n"))).collect()
 }
 
 /// Bytes of layers.

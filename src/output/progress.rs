@@ -9,12 +9,17 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
-/// Shows progress in the form that fits standard error.
+/// Shows the progress of a pull in the form that fits standard error.
 pub fn progress(quiet: bool) -> Box<dyn Progress> {
+    progress_of("pulling", quiet)
+}
+
+/// Shows progress of something else: `loading`, `saving`.
+pub fn progress_of(verb: &'static str, quiet: bool) -> Box<dyn Progress> {
     match (quiet, std::io::stderr().is_terminal()) {
         (true, _) => Box::new(Silent),
         (false, true) => Box::new(Bars::default()),
-        (false, false) => Box::new(Lines),
+        (false, false) => Box::new(Lines(verb)),
     }
 }
 
@@ -24,11 +29,11 @@ impl Progress for Silent {
     fn on(&self, _event: Event<'_>) {}
 }
 
-struct Lines;
+struct Lines(&'static str);
 
 impl Progress for Lines {
     fn on(&self, event: Event<'_>) {
-        if let Some(line) = line(event) {
+        if let Some(line) = line(self.0, event) {
             // Nobody is left to tell where standard error is closed, and the pull goes on.
             let _ = writeln!(std::io::stderr().lock(), "{line}");
         }
@@ -36,14 +41,14 @@ impl Progress for Lines {
 }
 
 /// What an event is on a line of its own.
-fn line(event: Event<'_>) -> Option<String> {
+fn line(verb: &str, event: Event<'_>) -> Option<String> {
     Some(match event {
         Event::Resolved { reference, digest } => format!("{reference} is {digest}"),
         Event::LayerPresent { digest } => format!("{}: already here", digest.short()),
         Event::LayerWaiting { digest } => {
             format!("{}: waiting", digest.short())
         }
-        Event::LayerStart { digest, size } => format!("{}: pulling {}", digest.short(), human::size(size)),
+        Event::LayerStart { digest, size } => format!("{}: {verb} {}", digest.short(), human::size(size)),
         Event::LayerBytes { .. } => return None,
         Event::LayerDone { digest } => format!("{}: done", digest.short()),
         Event::LayerRetry { digest, why } => format!("{}: trying again: {why}", digest.short()),
@@ -79,7 +84,7 @@ impl Progress for Bars {
     fn on(&self, event: Event<'_>) {
         match event {
             Event::Resolved { .. } | Event::Config { .. } => {
-                if let Some(line) = line(event) {
+                if let Some(line) = line("", event) {
                     let _ = self.all.println(line);
                 }
             }
@@ -124,7 +129,7 @@ mod tests {
             Event::LayerRetry { digest, why: "timed out" },
             Event::LayerDone { digest },
         ];
-        let lines: Vec<_> = lines.into_iter().filter_map(line).collect();
+        let lines: Vec<_> = lines.into_iter().filter_map(|event| line("pulling", event)).collect();
         assert_eq!(
             lines,
             ["e3b0c44298fc: pulling 1.5MB", "e3b0c44298fc: trying again: timed out", "e3b0c44298fc: done"]

@@ -12,6 +12,7 @@ mod copying;
 mod counted;
 mod exec;
 mod flags;
+mod image_commands;
 mod images;
 mod lifecycle;
 mod limits;

@@ -57,15 +57,11 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     if !options.force && !output::ask::confirm(&question)? {
         return Ok(0);
     }
-    let paths = &engine.paths;
-    refuse_with_broken(paths)?;
+    // Before anything is entered: it is a reason to stop here.
+    refuse_with_broken(&engine.paths)?;
     // What the volumes occupy is counted, and their files belong to ids of the namespace.
     let stores = Stores::enter(&engine)?;
-    let used = used_names(paths)?;
-    let pruned = Volumes::new(paths).prune(
-        |volume| !used.contains(&volume.name) && wanted(volume, &options),
-        |name| user_ids(paths, name),
-    )?;
+    let pruned = prune(&engine.paths, &options)?;
     output::print(&report(&pruned))?;
     let mut worst = 0;
     for (_, error) in pruned.failed {
@@ -73,6 +69,23 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     }
     stores::settle(&stores, &engine);
     Ok(worst)
+}
+
+/// The anonymous volumes that nobody uses, for `system prune`. The caller is root of the user's namespace; filters of age are
+/// for what has one.
+pub fn unused(engine: &Engine, filters: &[(String, String)]) -> anyhow::Result<Pruned> {
+    refuse_with_broken(&engine.paths)?;
+    let filters = filters.iter().filter(|(key, _)| key != "until").cloned().collect();
+    prune(&engine.paths, &VolumePruneOptions { force: true, all: false, filters })
+}
+
+fn prune(paths: &Paths, options: &VolumePruneOptions) -> anyhow::Result<Pruned> {
+    let used = used_names(paths)?;
+    let pruned = Volumes::new(paths).prune(
+        |volume| !used.contains(&volume.name) && wanted(volume, options),
+        |name| user_ids(paths, name),
+    );
+    Ok(pruned?)
 }
 
 /// A container whose record cannot be read may use any volume.
@@ -91,10 +104,15 @@ fn wanted(volume: &Volume, options: &VolumePruneOptions) -> bool {
     (options.all || volume.anonymous) && options.filters.iter().all(passes)
 }
 
+/// docker's list of what is gone.
+pub fn list_of(pruned: &Pruned) -> String {
+    let names: String = pruned.removed.iter().map(|volume| format!("{}\n", volume.name)).collect();
+    if names.is_empty() { String::new() } else { format!("Deleted Volumes:\n{names}\n") }
+}
+
 /// docker's text.
 fn report(pruned: &Pruned) -> String {
-    let names: String = pruned.removed.iter().map(|volume| format!("{}\n", volume.name)).collect();
-    let head = if names.is_empty() { String::new() } else { format!("Deleted Volumes:\n{names}\n") };
+    let head = list_of(pruned);
     format!("{head}Total reclaimed space: {}\n", human::size(pruned.reclaimed))
 }
 
