@@ -48,7 +48,8 @@ fn whatever_is_damaged_is_fetched_again_by_its_digest() {
     let before = world.images.names(image.id).unwrap();
     let layer_file = world.layers.fs_dir(image.diff_ids()[1]).join("file");
     let state_file = world.layers.fs_dir(image.diff_ids()[0]).parent().unwrap().join("state");
-    let cases: [(&str, Box<dyn Fn()>); 7] = [
+    type Case<'a> = (&'a str, Box<dyn Fn() + 'a>);
+    let cases: [Case<'_>; 7] = [
         ("layer", Box::new(|| fs::write(&layer_file, "TWO").unwrap())),
         ("layer", Box::new(|| fs::remove_file(&layer_file).unwrap())),
         ("layer", Box::new(|| damage(&state_file))),
