@@ -58,9 +58,15 @@ complete -c coracle -n "__fish_coracle_needs_command" -f -a "rmi" -d 'Remove ima
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "tag" -d 'Give an image further names'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "untag" -d 'Take names from an image'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "load" -d 'Get images from an archive that docker, podman or coracle saved'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "save" -d 'Save images to an archive or a folder, for docker, podman, skopeo or coracle to load'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "import" -d 'Make an image of a tar archive of a file system'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "history" -d 'Show how an image was made'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "search" -d 'Look for images in registries'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "container" -d 'Manage containers'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "image" -d 'Manage images'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "volume" -d 'Manage volumes'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "store" -d 'Look after what is kept on disk'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "system" -d 'Look after everything together'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "unshare" -d 'Run a command in the user\'s own namespace, where container files have their owners'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "info" -d 'Show what this machine is and where things are kept'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "version" -d 'Show the version'
@@ -431,16 +437,21 @@ complete -c coracle -n "__fish_coracle_using_subcommand inspect" -s h -l help -d
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l policy -d 'When to ask the registry: missing (default), always, newer or never' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l platform -d 'Choose this platform of an image that has several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand pull" -l os -d 'Choose the image for this operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand pull" -l arch -d 'Choose the image for this architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand pull" -l variant -d 'Choose the image for this variant of the architecture' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l creds -d 'Log in to the registry so' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l cert-dir -d 'Trust the certificates in DIR too' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l retry -d 'Make a failed request again so often (default 3)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l retry-delay -d 'Wait so long before the first time, longer each time (default 1s)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -s q -l quiet -d 'Show no progress while pulling'
+complete -c coracle -n "__fish_coracle_using_subcommand pull" -s a -l all-tags -d 'Get all tags of the repository'
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand images" -s f -l filter -d 'Show only: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE]' -r
+complete -c coracle -n "__fish_coracle_using_subcommand images" -s f -l filter -d 'Show only: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME, id=ID, containers=BOOL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand images" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
-complete -c coracle -n "__fish_coracle_using_subcommand images" -s a -l all -d 'Show intermediate images too'
+complete -c coracle -n "__fish_coracle_using_subcommand images" -l sort -d 'Sort by created (default), id, repository, size or tag' -r
+complete -c coracle -n "__fish_coracle_using_subcommand images" -s a -l all -d 'Show intermediate images too; there are none, so this changes nothing'
 complete -c coracle -n "__fish_coracle_using_subcommand images" -l digests -d 'Show digests'
 complete -c coracle -n "__fish_coracle_using_subcommand images" -s q -l quiet -d 'Show ids only'
 complete -c coracle -n "__fish_coracle_using_subcommand images" -l no-trunc -d 'Show ids in full'
@@ -455,6 +466,39 @@ complete -c coracle -n "__fish_coracle_using_subcommand untag" -s h -l help -d '
 complete -c coracle -n "__fish_coracle_using_subcommand load" -s i -l input -d 'Read FILE, not standard input' -r
 complete -c coracle -n "__fish_coracle_using_subcommand load" -s q -l quiet -d 'Show no progress'
 complete -c coracle -n "__fish_coracle_using_subcommand load" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand save" -s o -l output -d 'Write FILE, not standard output' -r
+complete -c coracle -n "__fish_coracle_using_subcommand save" -l format -d 'docker-archive (default), oci-archive, oci-dir or docker-dir (skopeo\'s dir)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand save" -l compress -d 'Compress layers with gzip; for docker-dir'
+complete -c coracle -n "__fish_coracle_using_subcommand save" -l uncompressed -d 'Do not compress layers, which is what is done anyway'
+complete -c coracle -n "__fish_coracle_using_subcommand save" -s m -l multi-image-archive -d 'Take all arguments for images, which is what is done anyway'
+complete -c coracle -n "__fish_coracle_using_subcommand save" -s q -l quiet -d 'Show no progress'
+complete -c coracle -n "__fish_coracle_using_subcommand save" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand import" -s c -l change -d 'Change how it is run: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR' -r
+complete -c coracle -n "__fish_coracle_using_subcommand import" -s m -l message -d 'Put a note into the image\'s history' -r
+complete -c coracle -n "__fish_coracle_using_subcommand import" -l platform -d 'Say that the image is for this platform' -r
+complete -c coracle -n "__fish_coracle_using_subcommand import" -l os -d 'Say that the image is for this operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand import" -l arch -d 'Say that the image is for this architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand import" -l variant -d 'Say that the image is for this variant of the architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand import" -l tls-verify -d 'Require a valid certificate of an https server (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand import" -s q -l quiet -d 'Show no progress'
+complete -c coracle -n "__fish_coracle_using_subcommand import" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand history" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand history" -s H -l human -d 'Show times and sizes for people (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand history" -s q -l quiet -d 'Show ids only'
+complete -c coracle -n "__fish_coracle_using_subcommand history" -l no-trunc -d 'Show everything in full'
+complete -c coracle -n "__fish_coracle_using_subcommand history" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand search" -l limit -d 'Show at most NUMBER answers of each registry (default 25)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand search" -s f -l filter -d 'Show only: stars=NUMBER, is-official=BOOL, is-automated=BOOL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand search" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand search" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand search" -l creds -d 'Log in to the registry so' -r
+complete -c coracle -n "__fish_coracle_using_subcommand search" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand search" -l no-trunc -d 'Show descriptions in full'
+complete -c coracle -n "__fish_coracle_using_subcommand search" -s n -l noheading -d 'Leave out the column heads'
+complete -c coracle -n "__fish_coracle_using_subcommand search" -l compatible -d 'Show stars, official and automated, as docker does'
+complete -c coracle -n "__fish_coracle_using_subcommand search" -l list-tags -d 'List the tags of the repository that is named'
+complete -c coracle -n "__fish_coracle_using_subcommand search" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand search" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "attach" -d 'Connect this terminal to a running container'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "cp" -d 'Copy files between containers and the host'
@@ -871,46 +915,77 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from wait" -l ignore -d 'A container that is not there is no error'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from wait" -s l -l latest -d 'The container that was made last'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from wait" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from inspect load ls list pull rm remove tag untag" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from inspect load ls list pull rm remove tag untag" -f -a "inspect" -d 'Show all there is to know about images'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from inspect load ls list pull rm remove tag untag" -f -a "load" -d 'Get images from an archive that docker, podman or coracle saved'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from inspect load ls list pull rm remove tag untag" -f -a "ls" -d 'List images'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from inspect load ls list pull rm remove tag untag" -f -a "list" -d 'List images'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from inspect load ls list pull rm remove tag untag" -f -a "pull" -d 'Get images from a registry'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from inspect load ls list pull rm remove tag untag" -f -a "rm" -d 'Remove images'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from inspect load ls list pull rm remove tag untag" -f -a "remove" -d 'Remove images'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from inspect load ls list pull rm remove tag untag" -f -a "tag" -d 'Give an image further names'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from inspect load ls list pull rm remove tag untag" -f -a "untag" -d 'Take names from an image'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "exists" -d 'Ask whether an image is here: the exit code is 0 if it is, 1 if not'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "history" -d 'Show how an image was made'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "import" -d 'Make an image of a tar archive of a file system'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "inspect" -d 'Show all there is to know about images'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "load" -d 'Get images from an archive that docker, podman or coracle saved'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "ls" -d 'List images'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "list" -d 'List images'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "prune" -d 'Remove images without a name, or all that no container uses'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "pull" -d 'Get images from a registry'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "rm" -d 'Remove images'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "remove" -d 'Remove images'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "save" -d 'Save images to an archive or a folder, for docker, podman, skopeo or coracle to load'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "tag" -d 'Give an image further names'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "tree" -d 'Show the layers of an image, and which images end with each'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "untag" -d 'Take names from an image'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from exists" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from history" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from history" -s H -l human -d 'Show times and sizes for people (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from history" -s q -l quiet -d 'Show ids only'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from history" -l no-trunc -d 'Show everything in full'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from history" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from import" -s c -l change -d 'Change how it is run: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from import" -s m -l message -d 'Put a note into the image\'s history' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from import" -l platform -d 'Say that the image is for this platform' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from import" -l os -d 'Say that the image is for this operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from import" -l arch -d 'Say that the image is for this architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from import" -l variant -d 'Say that the image is for this variant of the architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from import" -l tls-verify -d 'Require a valid certificate of an https server (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from import" -s q -l quiet -d 'Show no progress'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from import" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from inspect" -s f -l format -d 'Show each by a template, or as \'json\'' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from load" -s i -l input -d 'Read FILE, not standard input' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from load" -s q -l quiet -d 'Show no progress'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from load" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from ls" -s f -l filter -d 'Show only: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE]' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from ls" -s f -l filter -d 'Show only: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME, id=ID, containers=BOOL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from ls" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
-complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from ls" -s a -l all -d 'Show intermediate images too'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from ls" -l sort -d 'Sort by created (default), id, repository, size or tag' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from ls" -s a -l all -d 'Show intermediate images too; there are none, so this changes nothing'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from ls" -l digests -d 'Show digests'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from ls" -s q -l quiet -d 'Show ids only'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from ls" -l no-trunc -d 'Show ids in full'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from ls" -s n -l noheading -d 'Leave out the column heads'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from list" -s f -l filter -d 'Show only: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE]' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from list" -s f -l filter -d 'Show only: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME, id=ID, containers=BOOL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from list" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
-complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from list" -s a -l all -d 'Show intermediate images too'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from list" -l sort -d 'Sort by created (default), id, repository, size or tag' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from list" -s a -l all -d 'Show intermediate images too; there are none, so this changes nothing'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from list" -l digests -d 'Show digests'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Show ids only'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from list" -l no-trunc -d 'Show ids in full'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from list" -s n -l noheading -d 'Leave out the column heads'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from list" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from prune" -l filter -d 'Remove only: until=TIME (made before), label=KEY[=VALUE], label!=KEY[=VALUE]' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from prune" -s a -l all -d 'Remove all images that no container uses, not only those without a name'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from prune" -s f -l force -d 'Don\'t ask first'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l policy -d 'When to ask the registry: missing (default), always, newer or never' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l platform -d 'Choose this platform of an image that has several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l os -d 'Choose the image for this operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l arch -d 'Choose the image for this architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l variant -d 'Choose the image for this variant of the architecture' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l creds -d 'Log in to the registry so' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l cert-dir -d 'Trust the certificates in DIR too' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l retry -d 'Make a failed request again so often (default 3)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l retry-delay -d 'Wait so long before the first time, longer each time (default 1s)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -s q -l quiet -d 'Show no progress while pulling'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -s a -l all-tags -d 'Get all tags of the repository'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from rm" -s f -l force -d 'Remove all names of an image, and images of stopped containers'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from rm" -s a -l all -d 'Remove all images'
@@ -920,7 +995,16 @@ complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_s
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from remove" -s a -l all -d 'Remove all images'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from remove" -s i -l ignore -d 'An image that is not there is no error'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from save" -s o -l output -d 'Write FILE, not standard output' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from save" -l format -d 'docker-archive (default), oci-archive, oci-dir or docker-dir (skopeo\'s dir)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from save" -l compress -d 'Compress layers with gzip; for docker-dir'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from save" -l uncompressed -d 'Do not compress layers, which is what is done anyway'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from save" -s m -l multi-image-archive -d 'Take all arguments for images, which is what is done anyway'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from save" -s q -l quiet -d 'Show no progress'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from save" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from tag" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from tree" -l whatrequires -d 'Show the images that are built upon this one'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from tree" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from untag" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and not __fish_seen_subcommand_from create ls list inspect rm remove prune" -f -a "create" -d 'Create a volume'
@@ -958,6 +1042,40 @@ complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from prune" -s f -l force -d 'Don\'t ask first'
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from prune" -s a -l all -d 'Remove named volumes too, not only anonymous ones'
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand store; and not __fish_seen_subcommand_from df verify check" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand store; and not __fish_seen_subcommand_from df verify check" -f -a "df" -d 'Show the disk space that layers, containers, volumes and what is being deleted take'
+complete -c coracle -n "__fish_coracle_using_subcommand store; and not __fish_seen_subcommand_from df verify check" -f -a "verify" -d 'Compare images and layers with their digests, and mend what differs'
+complete -c coracle -n "__fish_coracle_using_subcommand store; and not __fish_seen_subcommand_from df verify check" -f -a "check" -d 'Compare images and layers with their digests, and mend what differs'
+complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from df" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from df" -s n -l noheading -d 'Leave out the column heads'
+complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from df" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from verify" -l authfile -d 'Read a registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from verify" -s r -l repair -d 'Fetch again what is damaged, and drop what cannot be fetched'
+complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from verify" -s q -l quiet -d 'Print nothing: the exit code tells'
+complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from verify" -l tls-verify -d 'Require HTTPS and a valid certificate of a registry (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from check" -l authfile -d 'Read a registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from check" -s r -l repair -d 'Fetch again what is damaged, and drop what cannot be fetched'
+complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from check" -s q -l quiet -d 'Print nothing: the exit code tells'
+complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from check" -l tls-verify -d 'Require HTTPS and a valid certificate of a registry (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from check" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and not __fish_seen_subcommand_from df info prune reset" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and not __fish_seen_subcommand_from df info prune reset" -f -a "df" -d 'Show the disk space that images, containers and volumes take'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and not __fish_seen_subcommand_from df info prune reset" -f -a "info" -d 'Show what this machine is and where things are kept'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and not __fish_seen_subcommand_from df info prune reset" -f -a "prune" -d 'Remove stopped containers, unused images and, if asked, unused volumes'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and not __fish_seen_subcommand_from df info prune reset" -f -a "reset" -d 'Remove all containers, images and volumes'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from df" -l format -d 'Show it by a template, or as \'json\', or \'table TEMPLATE\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from df" -s v -l verbose -d 'Show each image, container and volume'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from df" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from info" -s f -l format -d 'Show it by a template, or as \'json\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from info" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from prune" -l filter -d 'Remove only: until=TIME (made before), label=KEY[=VALUE], label!=KEY[=VALUE]' -r
+complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from prune" -s a -l all -d 'Remove all images that no container uses, not only those without a name'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from prune" -l volumes -d 'Remove anonymous volumes that no container uses too'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from prune" -s f -l force -d 'Don\'t ask first'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from reset" -s f -l force -d 'Don\'t ask first'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from reset" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand unshare" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand info" -s f -l format -d 'Show it by a template, or as \'json\'' -r
 complete -c coracle -n "__fish_coracle_using_subcommand info" -s h -l help -d 'Print this help'
