@@ -2,7 +2,7 @@
 
 use nix::libc;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Sets the loopback interface of the calling thread's network namespace up.
 /// Needs CAP_NET_ADMIN in the namespace's owner.
@@ -22,4 +22,30 @@ pub fn loopback_up() -> io::Result<()> {
     // SAFETY: SIOCSIFFLAGS reads an initialised `ifreq` that outlives the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes a tun(4) interface of this name and index in the calling thread's network namespace, for IP packets without
+/// any header, non-blocking. It is gone when its descriptor is closed. Needs CAP_NET_ADMIN in the namespace's owner.
+pub fn open_tun(name: &str, index: i32) -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let tun = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
+    // SAFETY: TUNSETIFINDEX reads an int that outlives the call.
+    let result = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFINDEX as _, &raw const index) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru {
+            #[allow(clippy::cast_possible_truncation)] // both flags fit
+            ifru_flags: (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short,
+        },
+    };
+    for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    // SAFETY: TUNSETIFF reads and writes an initialised `ifreq` that outlives the call.
+    let result = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };
+    if result == 0 { Ok(tun) } else { Err(io::Error::last_os_error()) }
 }
