@@ -8,6 +8,8 @@ pub mod output;
 
 pub mod container;
 
+pub mod network;
+
 pub mod volume;
 
 pub mod image;
@@ -25,6 +27,8 @@ pub mod userns;
 pub mod state;
 
 pub mod rooted_fs;
+
+pub mod netlink;
 
 #[allow(unsafe_code)]
 pub mod kernel;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms from top to bottom. A room may use those below it, never one above.
-const ROOMS: [&str; 23] = [
+const ROOMS: [&str; 24] = [
     "cli",
     "output",
     "compose",
@@ -23,6 +23,7 @@ const ROOMS: [&str; 23] = [
     "userns",
     "state",
     "rooted_fs",
+    "netlink",
     "kernel",
     "diagnose",
     "digest",

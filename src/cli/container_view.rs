@@ -1,6 +1,7 @@
 //! Containers as JSON: the rows of `ps` and the object of `inspect`, with docker's field names.
 
 use super::image_view::keys;
+use super::network_view::{network_settings, network_text, port_bindings, ports_text};
 use super::rows::{ContainerRow, Phase};
 use crate::container::record::{MountKind, MountUse, Record, Status};
 use crate::container::request::{LogDriver, MountOptions, Propagation};
@@ -8,7 +9,7 @@ use crate::container::store::Container;
 use crate::image::Image;
 use crate::output::human;
 use crate::sandbox::capabilities::CapSet;
-use crate::sandbox::{Device, Ids, Network, Rlimit, SeccompProfile};
+use crate::sandbox::{Device, Ids, Rlimit, SeccompProfile};
 use crate::state::Paths;
 use crate::userns::IdRange;
 use crate::volume::Volumes;
@@ -43,7 +44,8 @@ pub fn row(container: &Container, now: SystemTime, no_trunc: bool, size: Option<
         labels,
         mounts: mounts.iter().map(|m| source_text(&m.kind)).collect(),
         volumes: mounts.iter().filter(|m| matches!(m.kind, MountKind::Volume { .. })).count(),
-        network: network_text(spec.network),
+        network: network_text(&container.record),
+        ports: ports_text(container),
         size,
     };
     row.fields(now, no_trunc)
@@ -63,6 +65,7 @@ pub fn broken_row(id: &str, now: SystemTime, no_trunc: bool) -> Value {
         mounts: Vec::new(),
         volumes: 0,
         network: "",
+        ports: String::new(),
         size: None,
     };
     row.fields(now, no_trunc)
@@ -75,13 +78,6 @@ fn source_text(kind: &MountKind) -> String {
         MountKind::Tmpfs { .. } => "tmpfs".to_owned(),
         MountKind::New { kind, .. } => kind.clone(),
         MountKind::Image { name, .. } => name.clone(),
-    }
-}
-
-fn network_text(network: Network) -> &'static str {
-    match network {
-        Network::None => "none",
-        Network::Host => "host",
     }
 }
 
@@ -126,7 +122,7 @@ pub fn inspect(
         "Mounts": record.mounts.iter().map(|used| mount(paths, used)).collect::<Vec<_>>(),
         "Config": config(record, image),
         "HostConfig": host_config(container),
-        "NetworkSettings": network_settings(record.spec.network),
+        "NetworkSettings": network_settings(container),
     });
     if let (Some((own, whole)), Some(fields)) = (size, value.as_object_mut()) {
         fields.insert("SizeRw".into(), own.into());
@@ -256,7 +252,8 @@ fn host_config(container: &Container) -> Value {
             "Config": { "max-size": log.max_size.to_string(), "max-file": log.max_file.to_string() },
             "Path": log_path(container),
         },
-        "NetworkMode": network_text(spec.network),
+        "NetworkMode": network_text(record),
+        "PortBindings": port_bindings(&record.publish),
         "AutoRemove": record.rm,
         "CapAdd": if spec.privileged { Vec::new() } else { names(granted.without(usual)) },
         "CapDrop": names(usual.without(granted)),
@@ -318,7 +315,6 @@ fn id_mappings(ids: &Ids) -> Value {
 fn unset() -> Value {
     json!({
         "ContainerIDFile": "",
-        "PortBindings": {},
         "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
         "VolumeDriver": "",
         "Cgroup": "",
@@ -339,30 +335,6 @@ fn security_options(record: &Record) -> Vec<&'static str> {
         SeccompProfile::Custom(_) => Some("seccomp=custom"),
     };
     process.no_new_privileges.then_some("no-new-privileges").into_iter().chain(seccomp).collect()
-}
-
-/// docker's fields: scripts ask for them although there is no address to tell.
-fn network_settings(network: Network) -> Value {
-    let addresses = || {
-        json!({
-            "Gateway": "",
-            "IPAddress": "",
-            "IPPrefixLen": 0,
-            "IPv6Gateway": "",
-            "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0,
-            "MacAddress": "",
-        })
-    };
-    let mut value = addresses();
-    if let Value::Object(fields) = &mut value {
-        fields.insert("Bridge".into(), "".into());
-        fields.insert("SandboxID".into(), "".into());
-        fields.insert("SandboxKey".into(), "".into());
-        fields.insert("Ports".into(), json!({}));
-        fields.insert("Networks".into(), json!({ network_text(network): addresses() }));
-    }
-    value
 }
 
 /// What was given to `-v`, if anything could be.

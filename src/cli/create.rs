@@ -7,6 +7,7 @@ use crate::container::create::{Created, create};
 use crate::container::request::{MountSource, NetworkMode};
 use crate::container::{lifecycle, recover};
 use crate::image::ImageStore;
+use crate::network;
 use crate::output;
 use crate::state::{self, Durability};
 use clap::ArgMatches;
@@ -39,10 +40,12 @@ pub(super) fn make(engine: &Engine, options: &CreateOptions) -> anyhow::Result<C
             *layers = super::stores::obtain(engine, name, &options.image)?.diff_ids().to_vec();
         }
     }
-    if request.network == NetworkMode::Default {
+    if request.network == NetworkMode::Default && request.publish.is_empty() && !network::is_possible() {
         output::note(
-            "networks are not there yet: this container has loopback only (--network host gives it the host's)",
+            "/dev/net/tun cannot be opened: this container has loopback only ('coracle doctor' tells more; --network host \
+             gives it the host's network, --network none leaves this note out)",
         );
+        request.network = NetworkMode::None;
     }
     engine.mention_single_id();
     if options.replace

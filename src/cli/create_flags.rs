@@ -65,7 +65,6 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "pod",
     "pod-id-file",
     "preserve-fd",
-    "publish,p",
     "publish-all,P",
     "rdt-class",
     "requires",
@@ -130,7 +129,8 @@ pub(super) fn define(to: Command) -> Command {
             .help("no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable"),
     ]);
     let to = to.next_help_heading("Network").args([
-        list("network", "MODE").alias("net").help("Network: none or host"),
+        list("network", "MODE").alias("net").help("Network: bridge (default), none or host"),
+        list("publish", "PORTS").short('p').help("Publish [[IP:][HOST-PORT]:]PORT[/tcp|/udp] on the host"),
         list("add-host", "NAME:IP").help("Add a line to /etc/hosts"),
         list("dns", "IP").help("Use this name server; 'none' leaves /etc/resolv.conf alone"),
         list("dns-search", "DOMAIN").help("Search this domain; '.' for none"),
@@ -222,6 +222,7 @@ pub(super) fn request(args: &ArgMatches, host: &Host) -> Result<CreateRequest, E
         labels: labels(args)?.into_iter().collect(),
         mounts: mounts(args, host)?,
         network: network(args)?,
+        publish: args.each("publish", parse::publish)?.concat(),
         privileged: args.on("privileged"),
         cap_add: args.each("cap-add", parse::capabilities)?.concat(),
         cap_drop: args.each("cap-drop", parse::capabilities)?.concat(),

@@ -129,9 +129,7 @@ fn test(key: &str, value: &str, about: &About<'_>) -> anyhow::Result<Test> {
                 _ => m.destination == value,
             })
         }),
-        "network" => Box::new(move |c| {
-            value == if c.record.spec.network == crate::sandbox::Network::Host { "host" } else { "none" }
-        }),
+        "network" => Box::new(move |c| value == super::network_view::network_text(&c.record)),
         "command" => Box::new(move |c| c.record.spec.process.args.first() == Some(&value)),
         "label!" => Box::new(move |c| !has_label(c, &value)),
         // label

@@ -19,7 +19,8 @@ mod engine;
 mod error;
 mod image_view;
 mod limits_view;
-pub mod parse;
+pub mod network_view;
+mod parse;
 mod stores;
 
 pub mod create_flags;

@@ -1,9 +1,11 @@
-//! `coracle port`: what docker and podman answer where nothing is published.
+//! `coracle port`.
 
 use super::args::{Given, operands};
 use super::engine::{self, Engine};
+use super::network_view::published;
 use super::selection::{Selection, all, latest};
 use super::{Action, Context, Entry, Error, parse};
+use crate::output;
 use clap::{ArgMatches, Command};
 
 /// `coracle port`.
@@ -51,14 +53,25 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let options = options(args)?;
     let engine = Engine::open(context)?;
     let errors = engine.each(&options.containers, |container| {
-        // No container has a published port while no network can publish one: a create that asks for it is refused.
+        let is_sweeping = options.containers.is_sweeping();
+        let mut shown = String::new();
+        for (inside, outside) in published(container) {
+            match &options.port {
+                Some((number, protocol)) if inside != format!("{number}/{protocol}") => {}
+                Some(_) => shown.push_str(&format!("{outside}\n")),
+                None if is_sweeping => {
+                    shown.push_str(&format!("{}\t{inside} -> {outside}\n", container.record.id.short()));
+                }
+                None => shown.push_str(&format!("{inside} -> {outside}\n")),
+            }
+        }
         match &options.port {
-            Some((number, protocol)) if !options.containers.is_sweeping() => Err(Error::usage(
+            Some((number, protocol)) if shown.is_empty() && !is_sweeping => Err(Error::usage(
                 format!("no public port '{number}/{protocol}' published for {}", container.record.name),
-                "ports can be published when a container is made, once networks are there",
+                "ports are published when a container is made, with -p",
             )
             .into()),
-            _ => Ok(false),
+            _ => output::print(&shown).map(|()| false).map_err(Into::into),
         }
     })?;
     // docker's code.

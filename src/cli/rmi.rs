@@ -86,8 +86,8 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
 /// For `run --rmi`: removes an image, unless another container is made from it.
 pub(super) fn unless_used(engine: &Engine, what: &str) -> anyhow::Result<()> {
     let stores = Stores::open(engine);
-    let mut containers = stores::containers(engine)?;
-    match one(engine, &stores, &mut containers, what, false) {
+    let mut users = Users::now(engine)?;
+    match one(engine, &stores, &mut users, what, false) {
         Ok(_) => stores::settle_as_root(engine),
         Err(error) => match error.downcast_ref() {
             Some(crate::image::Error::NotFound(_) | crate::image::Error::Conflict { .. }) => {}

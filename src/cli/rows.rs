@@ -64,6 +64,8 @@ pub struct ContainerRow<'a> {
     pub volumes: usize,
     /// Its network.
     pub network: &'a str,
+    /// Its published ports.
+    pub ports: String,
     /// With `-s`: bytes that it has written, and bytes together with its image.
     pub size: Option<(u64, u64)>,
 }
@@ -127,7 +129,7 @@ impl ContainerRow<'_> {
             "Command": Value::from(command).to_string(),
             "CreatedAt": human::date(self.created),
             "RunningFor": human::ago(self.created, now),
-            "Ports": "",
+            "Ports": self.ports,
             "State": self.phase.word(),
             "Status": self.phase.sentence(now),
             "Size": size,
@@ -249,6 +251,7 @@ mod tests {
             mounts: vec!["data".into(), "/a".into()],
             volumes: 1,
             network: "none",
+            ports: String::new(),
             size: Some((1500, 7_800_000)),
         };
         let rows = [row.fields(now, false)];

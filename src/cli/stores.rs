@@ -210,7 +210,8 @@ impl Users {
 
     /// Whether a container needs a layer, or may.
     pub fn need_layer(&self, layer: Digest) -> bool {
-        self.unreadable.is_some() || self.containers.iter().any(|c| c.record.needed_layers().any(|needed| *needed == layer))
+        self.unreadable.is_some()
+            || self.containers.iter().any(|c| c.record.needed_layers().any(|needed| *needed == layer))
     }
 
     /// How many containers are made from an image.

@@ -360,6 +360,7 @@ pub fn plan(
         mounts,
         labels: image.labels.iter().chain(&request.labels).map(|(k, v)| (k.clone(), v.clone())).collect(),
         network: request.network.clone(),
+        publish: request.publish.clone(),
         add_hosts: request.add_hosts.clone(),
         dns: request.dns.clone(),
         log: request.log.clone(),

@@ -100,6 +100,8 @@ pub struct Hosts<'a> {
     pub names: &'a [&'a str],
     /// The container's address; without one its names mean 127.0.0.1.
     pub address: Option<IpAddr>,
+    /// What the host is called by, for a container on a network.
+    pub host_address: Option<IpAddr>,
 }
 
 impl Hosts<'_> {
@@ -108,11 +110,13 @@ impl Hosts<'_> {
         const OPTION: &str = "--add-host";
         let mut text = String::new();
         for (names, address) in self.add_hosts {
-            if address == "host-gateway" {
-                return Err(Error::HostGateway(names.clone()));
-            }
-            let address: IpAddr =
-                address.parse().map_err(|_| Error::Address { option: OPTION, address: address.clone() })?;
+            let address: IpAddr = match (address.as_str(), self.host_address) {
+                ("host-gateway", Some(host)) => host,
+                ("host-gateway", None) => return Err(Error::HostGateway(names.clone())),
+                _ => address
+                    .parse()
+                    .map_err(|_| Error::Address { option: OPTION, address: address.clone() })?,
+            };
             let names: Vec<_> = names.split(';').map(|name| word(OPTION, name)).collect::<Result<_, _>>()?;
             text.push_str(&format!("{address}\t{}\n", names.join(" ")));
         }
@@ -132,6 +136,9 @@ impl Hosts<'_> {
             let address = self.address.unwrap_or(Ipv4Addr::LOCALHOST.into());
             text.push_str(&format!("{address}\t{}\n", names.join(" ")));
         }
+        if let Some(host) = self.host_address {
+            text.push_str(&format!("{host}\thost.containers.internal host.docker.internal\n"));
+        }
         Ok(text)
     }
 }
@@ -139,7 +146,15 @@ impl Hosts<'_> {
 /// A container's `/etc/resolv.conf`: the host's, changed by `--dns`, `--dns-search` and `--dns-option`. Outside the
 /// host's network, resolvers on the host's loopback cannot be reached: those behind systemd-resolved take their place, or
 /// docker's public ones.
-pub fn resolv_conf(host: &HostFiles, dns: &Dns, host_network: bool) -> Result<String, Error> {
+///
+/// `gateway` is the name server of the container's network, which asks the host's.
+pub fn resolv_conf(
+    host: &HostFiles,
+    dns: &Dns,
+    host_network: bool,
+    gateway: Option<IpAddr>,
+) -> Result<String, Error> {
+    let gateway = gateway.map(|address| address.to_string());
     if host_network && dns.servers.is_empty() && dns.search.is_empty() && dns.options.is_empty() {
         return Ok(host.resolv_conf.clone());
     }
@@ -156,6 +171,7 @@ pub fn resolv_conf(host: &HostFiles, dns: &Dns, host_network: bool) -> Result<St
         }
     }
     let servers = match dns.servers.as_slice() {
+        [] if gateway.is_some() => gateway.iter().map(String::as_str).collect(),
         [] if inherited.servers.is_empty() && !host_network => FALLBACK_SERVERS.to_vec(),
         [] => inherited.servers,
         given => given.iter().map(|server| address("--dns", server)).collect::<Result<_, _>>()?,
@@ -268,7 +284,10 @@ mod tests {
             (Some("127.0.0.1 me"), &add[..1], &[], None, "10.0.0.2\tdb\n127.0.0.1 me\n".into()),
             (Some(""), &[], &[], None, String::new()),
         ] {
-            assert_eq!(Hosts { host, add_hosts, names, address }.text().unwrap(), expected);
+            assert_eq!(
+                Hosts { host, add_hosts, names, address, host_address: None }.text().unwrap(),
+                expected
+            );
         }
     }
 
@@ -286,10 +305,10 @@ mod tests {
             ("db", "host-gateway"),
         ] {
             let add_hosts = &pairs(&[(name, address)]);
-            let hosts = Hosts { host: None, add_hosts, names: &[], address: None };
+            let hosts = Hosts { host: None, add_hosts, names: &[], address: None, host_address: None };
             assert!(hosts.text().is_err(), "{name:?} {address:?}");
         }
-        let hosts = Hosts { host: None, add_hosts: &[], names: &["a\nb"], address: None };
+        let hosts = Hosts { host: None, add_hosts: &[], names: &["a\nb"], address: None, host_address: None };
         assert!(hosts.text().is_err());
     }
 
@@ -319,7 +338,7 @@ mod tests {
                 systemd_resolv_conf: systemd.into(),
                 ..HostFiles::default()
             };
-            assert_eq!(super::resolv_conf(&host, &Dns::default(), host_network).unwrap(), expected);
+            assert_eq!(super::resolv_conf(&host, &Dns::default(), host_network, None).unwrap(), expected);
         }
     }
 
@@ -341,7 +360,7 @@ mod tests {
             (&["fe80::1%eth0"], &["."], &["y"], "nameserver fe80::1%eth0\noptions y\n"),
         ] {
             let dns = Dns { servers: strings(servers), search: strings(search), options: strings(options) };
-            assert_eq!(resolv_conf(&host, &dns, true).unwrap(), expected);
+            assert_eq!(resolv_conf(&host, &dns, true, None).unwrap(), expected);
         }
     }
 
@@ -357,7 +376,7 @@ mod tests {
             (&[], &[], &["a\nnameserver 6.6.6.6"]),
         ] {
             let dns = Dns { servers: strings(servers), search: strings(search), options: strings(options) };
-            assert!(resolv_conf(&HostFiles::default(), &dns, false).is_err(), "{dns:?}");
+            assert!(resolv_conf(&HostFiles::default(), &dns, false, None).is_err(), "{dns:?}");
         }
     }
 

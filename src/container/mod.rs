@@ -27,6 +27,7 @@ pub mod monitor;
 mod mount_plan;
 mod mounting;
 mod names;
+mod networks;
 pub mod processes;
 pub mod record;
 pub mod recover;
@@ -95,6 +96,9 @@ pub enum Error {
     /// Its cgroup, or a limit.
     #[error(transparent)]
     Cgroup(#[from] crate::sandbox::cgroup::Error),
+    /// Its network.
+    #[error(transparent)]
+    Network(#[from] crate::network::Error),
     /// Volumes.
     #[error(transparent)]
     Volume(#[from] crate::volume::Error),
@@ -148,6 +152,7 @@ impl Diagnose for Error {
             Error::Userns(e) => e.fix(),
             Error::Sandbox(e) => e.fix(),
             Error::Cgroup(e) => e.fix(),
+            Error::Network(e) => e.fix(),
             Error::Volume(e) => e.fix(),
             Error::Layers(e) => e.fix(),
             Error::Files(e) => e.fix(),

@@ -9,12 +9,14 @@
 
 use super::leftovers::MountNamespace;
 use super::mounting::{Mounting, in_one_line, write_files};
+use super::networks::{self, Connection};
 use super::record::{Exit, Live, MountKind, MountUse, ProcessId, Record, Started};
 use super::rename::release_name_of;
 use super::session::{Client, Ended, Failure, Frame, Pump, Streams, Undelivered, make_streams};
 use super::store::{Entry, Places, load, now};
 use super::{Error, logs, recover, resources};
 use crate::kernel::process::{self, Side};
+use crate::network::Lease;
 use crate::rooted_fs::Root;
 use crate::sandbox::{self, FromInit, Hooks, Owner, Process};
 use crate::state::{self, Durability, Lock, Paths};
@@ -136,10 +138,16 @@ fn supervise(
     // The run root can be lost while we run (a log-out takes it away): this says then that we do.
     let _kept = if start.kept.is_none() { Lock::keep(&places.data).ok() } else { None };
     let cgroup = resources::begin(record, start.background)?;
+    let lease = networks::lease(paths, record)?;
     let (files, listener, pipes) = enter_userns(paths, identity, map_side, || {
         let pipes = make_streams(record.interactive, record.spec.process.terminal);
-        Ok((write_files(record, places)?, listen(places)?, pipes.map_err(Error::io("make pipes"))?))
+        Ok((
+            write_files(record, places, lease.as_ref())?,
+            listen(places)?,
+            pipes.map_err(Error::io("make pipes"))?,
+        ))
     })?;
+    let member = lease.map(Lease::join).transpose()?;
     let (stdio, mut streams) = pipes;
 
     let joins = joined(paths, record)?;
@@ -179,6 +187,7 @@ fn supervise(
             cgroup: cgroup.as_ref().map(|made| made.group.as_fd()),
             stdio,
             window: start.window,
+            interface: member.as_ref().map(networks::interface),
             furnish: &|root| match mounting.is_outside() {
                 true => Ok(()),
                 false => furnish(root, None).map_err(|e| in_one_line(&e)),
@@ -190,13 +199,24 @@ fn supervise(
         Owner::Own => None,
         _ => Some(MountNamespace::of(&child)?),
     };
+    let network = member.as_ref().map(|_| networks::namespace_of(&child)).transpose()?;
     channel.send_go().map_err(Error::io("start the container's first process"))?;
+    let mut connection = None;
+    if let (Some(member), Some(namespace)) = (member, network) {
+        connection = Some(Connection::make(member, namespace, &record.publish)?);
+        // If it has failed meanwhile, it says so below.
+        let _ = channel.send_go();
+    }
     await_running(&channel, &child, &record.spec.process, &mut streams)?;
     drop((channel, made.root, preserved));
     let init = ProcessId::of(child.pid);
     if let (Some(init), Some(monitor)) = (init, monitor) {
         let kept = cgroup.as_ref().map(|made| made.kept.clone());
-        let live = Live { monitor, init, started, boot_id: state::boot_id()?, cgroup: kept };
+        let address = connection.as_ref().map(Connection::address);
+        let published =
+            connection.as_ref().map(|connection| connection.published().to_vec()).unwrap_or_default();
+        let live =
+            Live { monitor, init, started, boot_id: state::boot_id()?, cgroup: kept, address, published };
         state::write_json(&places.run.join("live.json"), &live, Durability::Process)?;
     }
 
@@ -217,6 +237,9 @@ fn supervise(
         .map_err(Error::io("run the session"))?;
     if let Some(client) = client.take() {
         pump.add_client(client).map_err(Error::io("run the session"))?;
+    }
+    if let Some(connection) = &mut connection {
+        pump.set_companion(connection);
     }
     pump.tell(&Frame::Started);
     // Nobody waits for us now. What cannot be cleaned up stays for the next command.

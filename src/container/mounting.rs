@@ -12,6 +12,7 @@ use super::store::Places;
 use super::{Error, ids};
 use crate::digest::Digest;
 use crate::layers::{LayerStore, ShiftedLayers};
+use crate::network::Lease;
 use crate::rooted_fs::Root;
 use crate::sandbox::{self, Ids, Mount, MountAttributes, Network, Source, outside};
 use crate::state::{self, Paths};
@@ -339,7 +340,11 @@ fn dress(upper: &Path, folder: &Path) -> Result<(), Error> {
 
 /// The files that the container gets from us instead of from its image, unless the user mounts something there: made in the
 /// run root; each with its destination.
-pub(super) fn write_files(record: &Record, places: &Places) -> Result<Vec<(PathBuf, String)>, Error> {
+pub(super) fn write_files(
+    record: &Record,
+    places: &Places,
+    lease: Option<&Lease>,
+) -> Result<Vec<(PathBuf, String)>, Error> {
     let settings = &record.settings;
     let host = record.spec.network == Network::Host;
     let mut files: Vec<(&str, Vec<u8>)> = Vec::new();
@@ -349,15 +354,17 @@ pub(super) fn write_files(record: &Record, places: &Places) -> Result<Vec<(PathB
             host: host.then_some(of_host.hosts.as_str()),
             add_hosts: &record.add_hosts,
             names: &[&record.spec.hostname, &record.name],
-            address: None,
+            address: lease.map(|lease| lease.address().into()),
+            host_address: lease.map(|_| crate::network::HOST.into()),
         };
         files.push(("hosts", hosts.text()?.into()));
     }
     if !settings.files.no_hostname {
         files.push(("hostname", etc_files::hostname(&record.spec.hostname)?.into()));
     }
+    let gateway = lease.map(|lease| lease.subnet().gateway().into());
     if !settings.files.no_resolv_conf {
-        files.push(("resolv.conf", etc_files::resolv_conf(&of_host, &record.dns, host)?.into()));
+        files.push(("resolv.conf", etc_files::resolv_conf(&of_host, &record.dns, host, gateway)?.into()));
     }
     if let Some(zone) = &settings.timezone {
         let path = zone_file(zone);

@@ -4,10 +4,12 @@ use super::id::ContainerId;
 use super::request::{CgroupOptions, Dns, LogOptions, MountOptions, NetworkMode};
 use super::settings::Settings;
 use crate::digest::Digest;
+use crate::network::Publish;
 use crate::sandbox::Spec;
 use crate::sandbox::cgroup::Limits;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// The format of [`Record`]; a record with another number is of another version of coracle.
@@ -42,6 +44,9 @@ pub struct Record {
     pub labels: BTreeMap<String, String>,
     /// The network asked for.
     pub network: NetworkMode,
+    /// Ports that the host listens for, as asked for.
+    #[serde(default)]
+    pub publish: Vec<Publish>,
     /// Extra lines for /etc/hosts.
     pub add_hosts: Vec<(String, String)>,
     /// What is different in /etc/resolv.conf.
@@ -162,6 +167,12 @@ pub struct Live {
     /// Its cgroup, if it has one of its own.
     #[serde(default)]
     pub cgroup: Option<Cgroup>,
+    /// Its address on its network.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
+    /// Its ports that the host listens for, as they are.
+    #[serde(default)]
+    pub published: Vec<Publish>,
 }
 
 /// A container's cgroup; also `cgroup.json` in the run root, from before it is made until it is removed.

@@ -4,6 +4,7 @@
 use super::ids::GivenRange;
 use super::settings::{ImageVolumes, NamespaceMode, Settings, SystemdMode, VolumesFrom};
 use crate::digest::Digest;
+pub use crate::network::{Publish, Transport};
 use crate::sandbox::cgroup::Limits;
 use crate::sandbox::cgroup::place::Mode;
 use crate::sandbox::{Device, ProcessAttributes};
@@ -63,6 +64,8 @@ pub struct CreateRequest {
     pub sysctls: Vec<(String, String)>,
     /// `--network`.
     pub network: NetworkMode,
+    /// `-p`.
+    pub publish: Vec<Publish>,
     /// `--privileged`.
     pub privileged: bool,
     /// `--cap-add`, upper case with the `CAP_` prefix, or `ALL`.
@@ -267,7 +270,7 @@ impl UsernsMode {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkMode {
-    /// Not given: for now the same as `None`, with a notice.
+    /// Not given: the network `bridge`, whose containers reach the world and not one another.
     #[default]
     Default,
     /// Loopback only.

@@ -156,7 +156,8 @@ fn of_monitor(started: &Started, monitor: ProcessId) -> Option<Live> {
     let pid = monitor.pid;
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
     let init = children.split_whitespace().find_map(|child| ProcessId::of(child.parse().ok()?))?;
-    Some(Live { monitor, init, started: started.started, boot_id: started.boot_id.clone(), cgroup: None })
+    let (started, boot_id) = (started.started, started.boot_id.clone());
+    Some(Live { monitor, init, started, boot_id, cgroup: None, address: None, published: Vec::new() })
 }
 
 /// Whether a cgroup is frozen is for the kernel to tell.

@@ -123,7 +123,7 @@ fn verify_layers(layers: &LayerStore, all: BTreeSet<Digest>, jobs: usize) -> Vec
         loop {
             let Some(layer) = queue.lock().unwrap_or_else(PoisonError::into_inner).next() else { return };
             // Both: the files, and the note that says whether they count.
-            let checked = layers.verify(layer).and_then(|()| layers.size(layer).map(drop));
+            let checked = layers.verify(layer).and_then(|_| layers.size(layer).map(drop));
             if let Err(error) = checked {
                 let fault = Fault { what: What::Layer(layer), why: chain(&error) };
                 faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);

@@ -165,6 +165,26 @@ pub fn inherited_fd(number: std::os::fd::RawFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Closes every descriptor from `first` on but one, which is returned under the number `first`: for a fork that takes up
+/// other work than its parent's. It must be just that, and never return to what it was: whatever owned those
+/// descriptors here is not to be used, or dropped, any more.
+pub fn close_all_from(first: u32, keep: OwnedFd) -> io::Result<OwnedFd> {
+    use std::os::fd::IntoRawFd;
+    let keep = keep.into_raw_fd();
+    let target = first.cast_signed();
+    // SAFETY: dup3 and close_range take numbers. `keep` was ours; that the descriptors which are closed or replaced have no
+    // user any more is what the caller, a fork that ends with exit_now, promises: their owners are never dropped.
+    unsafe {
+        if keep != target && libc::dup3(keep, target, libc::O_CLOEXEC) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if libc::syscall(libc::SYS_close_range, first + 1, libc::c_uint::MAX, 0) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(target))
+    }
+}
+
 /// Closes what the caller of this program left open beyond the standard streams, but for the numbers in `keep`: a monitor
 /// would keep it open (a lock, the end of a pipe that somebody waits on) for as long as its container lives. Everything
 /// that this process opens itself is close-on-exec, so what is not was inherited.

@@ -2,8 +2,8 @@
 
 use super::launch::{self, Entry};
 use super::mounts::Furnisher;
-use super::plan::plan;
-use super::{Channel, Error, Mount, Process, Spec};
+use super::plan::{Step, plan};
+use super::{Channel, Error, Interface, Mount, Process, Spec};
 use crate::kernel::process::{self, Child, CloneFlags, Side};
 use crate::rooted_fs::Root;
 use crate::userns::IdMap;
@@ -56,6 +56,9 @@ pub struct Hooks<'a> {
     pub stdio: Stdio,
     /// The terminal's first size.
     pub window: Option<Winsize>,
+    /// How the container's own network namespace is connected, if it is: the caller brings the interface there, and then
+    /// sends one more go.
+    pub interface: Option<Interface>,
     /// Called inside, as root of C, when the image is mounted and nothing else is yet.
     pub furnish: &'a dyn Fn(&Root) -> Result<(), String>,
 }
@@ -169,7 +172,10 @@ fn init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> Error {
         })?;
         let mut spec = spec.clone();
         spec.mounts.extend(hooks.mounts.iter().cloned());
-        for step in plan(&spec) {
+        for step in plan(&spec, hooks.interface) {
+            if matches!(step, Step::Interface(_)) {
+                channel.wait_go().map_err(Error::step("wait for the network"))?;
+            }
             furnisher.step(&step)?;
         }
         if let Some(terminal) = &furnisher.terminal {

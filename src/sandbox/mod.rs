@@ -35,6 +35,7 @@ mod channel;
 mod devices;
 mod error;
 mod init;
+mod interface;
 mod join;
 mod launch;
 pub mod masks;
@@ -49,12 +50,13 @@ pub mod users;
 pub use channel::{Channel, FromInit};
 pub use error::Error;
 pub use init::{CopyTree, Hooks, Stdio, spawn};
+pub use interface::set_up_interface;
 pub use join::{JoinRequest, join};
 pub use launch::{INIT_NAME, init_main};
 pub use mounts::assemble;
 pub use plan::{Step, plan};
 pub use signals::signal_number;
 pub use spec::{
-    Device, Ids, Mount, MountAttributes, Network, Owner, Process, ProcessAttributes, Propagation, Rlimit,
-    SeccompProfile, Sharing, Source, Spec,
+    Device, Ids, Interface, Mount, MountAttributes, Network, Owner, Process, ProcessAttributes, Propagation,
+    Rlimit, SeccompProfile, Sharing, Source, Spec,
 };

@@ -1,7 +1,7 @@
 //! What is done to make a container's root, as a list of steps: pure, so that it can be tested and shown.
 
 use super::spec::{Device, Owner};
-use super::{Mount, Network, Spec};
+use super::{Interface, Mount, Network, Spec};
 
 /// One step. All paths are in the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub enum Step {
     Sysctl(String, String),
     /// Set the loopback interface up.
     Loopback,
+    /// Once the container's interface is there: its address and its routes.
+    Interface(Interface),
 }
 
 /// What /dev/shm is.
@@ -81,7 +83,7 @@ pub enum Kind {
 }
 
 /// The steps for a container, in order.
-pub fn plan(spec: &Spec) -> Vec<Step> {
+pub fn plan(spec: &Spec, interface: Option<Interface>) -> Vec<Step> {
     let shm = match spec.sharing.ipc {
         Owner::Own if spec.sharing.no_shm => Shm::None,
         Owner::Own => Shm::Own(spec.shm_size),
@@ -129,7 +131,7 @@ pub fn plan(spec: &Spec) -> Vec<Step> {
         steps.extend(spec.domainname.iter().cloned().map(Step::Domainname));
     }
     if spec.network == Network::None {
-        steps.push(Step::Loopback);
+        steps.push(interface.map_or(Step::Loopback, Step::Interface));
     }
     steps
 }

@@ -5,6 +5,7 @@ use super::seccomp::Choice;
 use crate::kernel::process::CloneFlags;
 use crate::userns::IdRange;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// A container. Immutable once made; everything that differs from start to start is passed beside it.
@@ -238,6 +239,19 @@ pub struct Device {
     pub host: PathBuf,
     /// Where it is in the container.
     pub path: String,
+}
+
+/// How a container's own network namespace is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Index of the interface that comes into the namespace from outside.
+    pub index: i32,
+    /// Its address.
+    pub address: IpAddr,
+    /// Bits of that which are the network's.
+    pub prefix: u8,
+    /// Where everything else is reached.
+    pub gateway: IpAddr,
 }
 
 /// Something mounted into the container's root.

@@ -20,6 +20,7 @@ mod logs;
 mod mount_kinds;
 mod mounts;
 mod namespaces;
+mod network;
 mod odd_images;
 mod places;
 mod process;

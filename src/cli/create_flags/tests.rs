@@ -121,8 +121,7 @@ fn files_of_variables_come_before_the_flags() {
 #[test]
 fn flags_that_are_not_there_yet_are_named() {
     for (words, expected) in [
-        (&["-dp", "80:80", "img"][..], "--publish is not supported yet"),
-        (&["--restart=always", "img"], "--restart is not supported yet"),
+        (&["--restart=always", "img"][..], "--restart is not supported yet"),
         (&["--frobnicate", "img"], "unknown flag: --frobnicate"),
         (&["--name"], "flag needs an argument: --name"),
         (&["-it"], "too few arguments"),

@@ -7,6 +7,7 @@
 mod env;
 mod mounts;
 mod namespaces;
+mod ports;
 mod process;
 mod security;
 mod time;
@@ -15,6 +16,7 @@ mod values;
 pub use env::{env_file, env_word, label, label_file};
 pub use mounts::{duplicate_destination, mount, tmpfs, volume};
 pub use namespaces::{id_range, ipc, pid, sysctl, userns, uts};
+pub use ports::publish;
 pub use process::{
     device, domainname, entry, expose, image_volumes, oom_score_adj, personality, rootfs, systemd, timeout,
     timezone, umask, volumes_from,

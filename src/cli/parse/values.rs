@@ -185,7 +185,7 @@ pub fn entrypoint(text: &str) -> Vec<String> {
 /// `--network`.
 pub fn network(text: &str) -> Result<NetworkMode, Invalid> {
     match text {
-        "" | "default" => Ok(NetworkMode::Default),
+        "" | "default" | "bridge" => Ok(NetworkMode::Default),
         "none" => Ok(NetworkMode::None),
         "host" => Ok(NetworkMode::Host),
         _ => Err(Invalid::new("networks are not supported yet").fix("use --network none or --network host")),
@@ -199,7 +199,7 @@ pub fn add_host(text: &str) -> Result<(String, String), Invalid> {
         .or_else(|| text.split_once(':'))
         .ok_or_else(|| Invalid::new("expected NAME:IP"))?;
     if address == "host-gateway" {
-        return Err(Invalid::new("host-gateway needs a network, and networks are not supported yet"));
+        return Ok((hostname(name)?, address.to_owned()));
     }
     let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
     let address: IpAddr =
@@ -373,7 +373,8 @@ mod tests {
         assert_eq!(add_host("db=10.0.0.1"), host("db", "10.0.0.1"));
         assert_eq!(add_host("db:::1"), host("db", "::1"));
         assert_eq!(add_host("db:[fe80::1]"), host("db", "fe80::1"));
-        for bad in ["db", "db:", ":1.2.3.4", "db:host-gateway", "db:1.2.3"] {
+        assert_eq!(add_host("db:host-gateway"), host("db", "host-gateway"));
+        for bad in ["db", "db:", ":1.2.3.4", "db:1.2.3"] {
             assert!(add_host(bad).is_err(), "{bad}");
         }
     }

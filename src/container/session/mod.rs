@@ -18,7 +18,7 @@ mod pump;
 mod wire;
 
 pub use client::{Client, Ending, Interaction};
-pub use pump::{Ended, Pump, Streams, Undelivered, make_streams};
+pub use pump::{Companion, Ended, Pump, Streams, Undelivered, make_streams};
 pub use wire::Frame;
 
 use crate::diagnose::{Diagnose, EXIT_OURS};

@@ -99,6 +99,14 @@ impl Undelivered {
     }
 }
 
+/// Something beside a session whose end is noticed and mended.
+pub trait Companion {
+    /// Becomes readable when it has ended; none if nothing can be done about that.
+    fn watch(&self) -> Option<BorrowedFd<'_>>;
+    /// It has ended.
+    fn ended(&mut self);
+}
+
 /// A session at work.
 pub struct Pump<'a> {
     process: BorrowedFd<'a>,
@@ -111,6 +119,7 @@ pub struct Pump<'a> {
     deadline: Option<Instant>,
     timed_out: bool,
     log: &'a mut dyn FnMut(bool, &[u8]),
+    companion: Option<&'a mut dyn Companion>,
 }
 
 /// A session in which nothing has happened for so long gives back its memory: soon after the start, since one that
@@ -126,6 +135,7 @@ enum Source {
     Stdout,
     Stderr,
     Listener,
+    Companion,
     Client(usize),
 }
 
@@ -155,12 +165,18 @@ impl<'a> Pump<'a> {
             deadline: None,
             timed_out: false,
             log,
+            companion: None,
         })
     }
 
     /// Has the process killed if it is still there after so long.
     pub fn end_after(&mut self, time: Duration) {
         self.deadline = Instant::now().checked_add(time);
+    }
+
+    /// Looks after something else too.
+    pub fn set_companion(&mut self, companion: &'a mut dyn Companion) {
+        self.companion = Some(companion);
     }
 
     /// Adds a client.
@@ -193,6 +209,7 @@ impl<'a> Pump<'a> {
                     Source::Stdout => drop(self.read_output(false)),
                     Source::Stderr => drop(self.read_output(true)),
                     Source::Listener => self.accept(),
+                    Source::Companion => self.companion.iter_mut().for_each(|companion| companion.ended()),
                     Source::Client(index) => self.read_client(index),
                 }
             }
@@ -232,6 +249,9 @@ impl<'a> Pump<'a> {
         }
         if let Some(listener) = &self.listener {
             watch(Source::Listener, listener.as_fd(), PollFlags::POLLIN);
+        }
+        if let Some(fd) = self.companion.as_ref().and_then(|companion| companion.watch()) {
+            watch(Source::Companion, fd, PollFlags::POLLIN);
         }
         for (index, client) in self.clients.iter().enumerate() {
             let mut flags = PollFlags::empty();

@@ -1,0 +1,116 @@
+//! Addresses of a network and who has them.
+//!
+//! A lease is an exclusive link in the network's folder of the run root, from the address to the container's id: no
+//! database, no process to ask, and gone at reboot with everything that used it. What a killed process left is seen by
+//! its container having nobody who holds its lock, and taken over.
+
+use crate::state::{self, Error};
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+/// The address that means the host on every network (`host.containers.internal`), podman's: of none of them, so that
+/// containers send what is for it to the gateway.
+pub const HOST: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 2);
+
+/// An IPv4 network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Subnet {
+    /// The first address.
+    pub network: Ipv4Addr,
+    /// Bits of it that are the network's.
+    pub prefix: u8,
+}
+
+impl Subnet {
+    /// Podman's default.
+    pub const DEFAULT: Subnet = Subnet { network: Ipv4Addr::new(10, 88, 0, 0), prefix: 16 };
+
+    fn hosts(self) -> u32 {
+        1u32.checked_shl(32 - u32::from(self.prefix)).map_or(u32::MAX, |n| n - 1)
+    }
+
+    /// The network's own address, the first one.
+    pub fn gateway(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.network.to_bits() + 1)
+    }
+
+    /// Whether an address is of this network.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        address.to_bits() & !self.hosts() == self.network.to_bits()
+    }
+}
+
+/// Takes a free address for a container. `is_alive` tells whether the owner of an address still has it.
+pub fn lease(
+    folder: &Path,
+    subnet: Subnet,
+    owner: &str,
+    is_alive: impl Fn(&str) -> bool,
+) -> Result<Ipv4Addr, Error> {
+    state::create_dir_private(folder)?;
+    // Where to begin: an address that was just given back is not given out again at once, since others may remember it.
+    let begin = u32::from_be_bytes(first_four(owner)) % (subnet.hosts() - 3);
+    for step in 0..subnet.hosts() - 3 {
+        let number = 2 + (begin + step) % (subnet.hosts() - 3);
+        let address = Ipv4Addr::from_bits(subnet.network.to_bits() + number);
+        let link = folder.join(address.to_string());
+        for _ in 0..2 {
+            match std::os::unix::fs::symlink(owner, &link) {
+                Ok(()) => return Ok(address),
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(Error::Io { action: "create", path: link, source }),
+            }
+            let holder = std::fs::read_link(&link).ok();
+            if holder.as_deref().and_then(Path::to_str).is_some_and(&is_alive) {
+                break;
+            }
+            state::remove_file_if_there(&link)?;
+        }
+    }
+    Err(Error::Io {
+        action: "find a free address in",
+        path: folder.to_owned(),
+        source: ErrorKind::AddrInUse.into(),
+    })
+}
+
+/// Gives an address back.
+pub fn release(folder: &Path, address: Ipv4Addr, owner: &str) -> Result<(), Error> {
+    let link = folder.join(address.to_string());
+    if std::fs::read_link(&link).is_ok_and(|holder| holder.to_str() == Some(owner)) {
+        state::remove_file_if_there(&link)?;
+    }
+    Ok(())
+}
+
+fn first_four(id: &str) -> [u8; 4] {
+    let mut bytes = [0; 4];
+    for (to, from) in bytes.iter_mut().zip(id.as_bytes().chunks(2)) {
+        *to = std::str::from_utf8(from).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok()).unwrap_or(0);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_is_leased_once_and_again_when_its_owner_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let subnet = Subnet { network: Ipv4Addr::new(10, 1, 2, 0), prefix: 29 };
+        assert_eq!(subnet.gateway(), Ipv4Addr::new(10, 1, 2, 1));
+        assert!(subnet.contains(Ipv4Addr::new(10, 1, 2, 7)) && !subnet.contains(Ipv4Addr::new(10, 1, 2, 8)));
+        let mut got: Vec<_> =
+            (0..4).map(|i| lease(dir.path(), subnet, &format!("{i:08x}"), |_| true).unwrap()).collect();
+        got.sort();
+        assert_eq!(got, [2, 3, 4, 5].map(|n| Ipv4Addr::new(10, 1, 2, n)));
+        assert!(lease(dir.path(), subnet, "ffffffff", |_| true).is_err());
+        let again = lease(dir.path(), subnet, "ffffffff", |owner| owner != "00000002").unwrap();
+        release(dir.path(), again, "another").unwrap();
+        assert!(lease(dir.path(), subnet, "eeeeeeee", |_| true).is_err());
+        release(dir.path(), again, "ffffffff").unwrap();
+        assert_eq!(lease(dir.path(), subnet, "eeeeeeee", |_| true).unwrap(), again);
+    }
+}

@@ -1,0 +1,265 @@
+//! Networks: what connects containers with the world, without root and without a helper.
+//!
+//! *A network is one process* ([`process`]). The first container on a network starts it, under the network's lock; it
+//! is gone with the last. It has a network namespace of its own, R, with a bridge; each container has a cable (veth)
+//! to that. TCP is terminated by the kernel in R and joined, by splice, with a connection that the host makes; so a
+//! container's connections are the host's, with the host's routes, its VPN and its firewall.
+//!
+//! A monitor takes an address for its container ([`address`]), connects to the network's process, hands over the
+//! container's network namespace ([`control`]), and keeps the connection for as long as the container lives. The address and
+//! the routes inside are set by the container's first process itself, before it gives its privileges up.
+//!
+//! What must never happen: a network that outlives its containers; two processes for one network; a container that
+//! reaches the host's loopback or another network, or speaks under another's address ([`guard`]).
+
+mod address;
+mod control;
+mod guard;
+mod process;
+
+pub use address::{HOST, Subnet};
+pub use control::{Publish, Transport};
+pub use process::Config;
+
+use crate::diagnose::Diagnose;
+use crate::kernel::process::{Side, close_all_from, exit_now, fork, set_title};
+use crate::state::{self, Lock, Paths};
+use control::{Attach, Attached};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Index of a container's interface in the container.
+pub const INTERFACE: i32 = 2;
+/// Name of the network that containers are on when nothing is said.
+pub const DEFAULT: &str = "bridge";
+
+/// Whether this user can have networks at all, as far as one look tells.
+pub fn is_possible() -> bool {
+    use rustix::fs::Access;
+    rustix::fs::access("/dev/net/tun", Access::READ_OK | Access::WRITE_OK).is_ok()
+}
+
+/// Why a container is not connected.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// State on disk.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// The network's process failed to do it.
+    #[error("cannot {what}: {why}")]
+    Process {
+        /// What.
+        what: String,
+        /// What the kernel said.
+        why: String,
+        /// Its number.
+        errno: i32,
+    },
+    /// It cannot be talked to.
+    #[error("cannot {action}")]
+    Talk {
+        /// What was tried.
+        action: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Diagnose for Error {
+    fn fix(&self) -> Option<String> {
+        match self {
+            Error::State(e) => e.fix(),
+            Error::Process { what, errno, .. } if what.contains("tun") => Some(match *errno {
+                nix::libc::ENOENT | nix::libc::ENODEV => {
+                    "the kernel has no tun device: an administrator can run 'modprobe tun'".into()
+                }
+                _ => "an administrator can run 'chmod 0666 /dev/net/tun', as udev's rules have it; \
+                      or use --network host or --network none"
+                    .into(),
+            }),
+            Error::Process { what, errno: nix::libc::EADDRINUSE, .. } if what.contains("port") => {
+                Some("choose another port on the host; 'ss -lntup' tells who has this one".into())
+            }
+            Error::Process { what, errno: nix::libc::EACCES, .. } if what.contains("port") => Some(
+                "ports below net.ipv4.ip_unprivileged_port_start (1024) are the administrator's, who can run \
+                 'sysctl net.ipv4.ip_unprivileged_port_start=80'; or choose a higher port"
+                    .into(),
+            ),
+            Error::Process { .. } => Some(
+                "the kernel needs tun, bridge, veth and nf_tables with tproxy; --network host and --network none do without"
+                    .into(),
+            ),
+            Error::Talk { .. } => None,
+        }
+    }
+}
+
+/// An address on a network, for as long as this lives.
+#[derive(Debug)]
+pub struct Lease {
+    folder: PathBuf,
+    config: Config,
+    address: Ipv4Addr,
+    owner: String,
+}
+
+/// A container on a network, for as long as this lives.
+#[derive(Debug)]
+pub struct Member {
+    socket: OwnedFd,
+    lease: Lease,
+}
+
+impl Member {
+    /// Becomes readable when the network's process has ended.
+    pub fn watch(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Does it all again with another process of the network. What the old one had in the container's namespace is gone
+    /// only when the kernel comes to it.
+    pub fn reattach(&mut self, namespace: &OwnedFd, publish: &[Publish]) -> Result<(), Error> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            self.socket = self.lease.connect()?;
+            match self.attach(namespace, publish) {
+                Err(Error::Process { errno: nix::libc::EEXIST, .. }) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                other => return other.map(drop),
+            }
+        }
+    }
+}
+
+/// How often the process may have gone just before a container came.
+const ATTEMPTS: u32 = 10;
+
+fn talk(action: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Talk { action, source }
+}
+
+impl Lease {
+    /// Takes an address for a container (its id). `is_alive` tells whether the container that has an address still runs.
+    pub fn take(
+        paths: &Paths,
+        config: Config,
+        owner: &str,
+        is_alive: impl Fn(&str) -> bool,
+    ) -> Result<Self, Error> {
+        let folder = paths.run().join("networks").join(&config.name);
+        let address = address::lease(&folder.join("leases"), config.subnet, owner, is_alive)?;
+        Ok(Self { folder, config, address, owner: owner.to_owned() })
+    }
+
+    /// The container's address.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Its network.
+    pub fn subnet(&self) -> Subnet {
+        self.config.subnet
+    }
+
+    /// Connects to the network's process, which is started if there is none. The caller is root in the user's
+    /// namespace and has one thread.
+    pub fn join(self) -> Result<Member, Error> {
+        Ok(Member { socket: self.connect()?, lease: self })
+    }
+
+    fn connect(&self) -> Result<OwnedFd, Error> {
+        let connect = || control::connect(&self.folder).map_err(talk("connect to the network's process"));
+        if let Some(socket) = connect()? {
+            return Ok(socket);
+        }
+        let _lock = Lock::exclusive(&self.folder.join("lock"))?;
+        if let Some(socket) = connect()? {
+            return Ok(socket);
+        }
+        start(&self.folder, &self.config)?;
+        connect()?.ok_or_else(|| talk("start the network's process")(io::ErrorKind::NotFound.into()))
+    }
+}
+
+impl Member {
+    /// The container's address.
+    pub fn address(&self) -> Ipv4Addr {
+        self.lease.address
+    }
+
+    /// Its network.
+    pub fn subnet(&self) -> Subnet {
+        self.lease.config.subnet
+    }
+
+    /// Lays the cable into the container's network namespace and opens its ports; these as they are now.
+    pub fn attach(&mut self, namespace: &OwnedFd, publish: &[Publish]) -> Result<Vec<Publish>, Error> {
+        // An interface's name has 15 bytes.
+        let address = self.address();
+        let cable = format!("c{:08x}", address.to_bits());
+        let request = Attach { cable, address, publish: publish.to_vec() };
+        let action = "connect the container to its network";
+        for _ in 0..ATTEMPTS {
+            let answer = control::send(&self.socket, &request, Some(namespace))
+                .and_then(|()| control::receive::<Attached>(&self.socket));
+            match answer {
+                Ok(Some((Attached::Yes(publish), _))) => return Ok(publish),
+                Ok(Some((Attached::No { what, why, errno }, _))) => {
+                    return Err(Error::Process { what, why, errno });
+                }
+                // Its last container had gone just before ours came.
+                Ok(None) => self.socket = self.lease.connect()?,
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => self.socket = self.lease.connect()?,
+                Err(e) => return Err(talk(action)(e)),
+            }
+        }
+        Err(talk(action)(io::ErrorKind::UnexpectedEof.into()))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let _ = address::release(&self.folder.join("leases"), self.address, &self.owner);
+    }
+}
+
+/// Starts the network's process. The caller holds the network's lock.
+fn start(folder: &std::path::Path, config: &Config) -> Result<(), Error> {
+    let listener = control::listen(folder).map_err(talk("listen for the network's containers"))?;
+    let action = "start the network's process";
+    match fork().map_err(talk(action))? {
+        // It is nobody's child: a monitor's only one is its container's first process.
+        Side::Parent(between) => {
+            waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED)
+                .map_err(|e| talk(action)(e.into()))?;
+            Ok(())
+        }
+        Side::Child => {
+            if let Ok(Side::Child) = fork() {
+                // Nothing of the container's that is being started: its lock, above all.
+                if let Ok(listener) = close_all_from(3, listener) {
+                    let _ = rustix::process::setsid();
+                    let _ = set_title(&format!("coracle: network {}", config.name));
+                    let _lock = sign(folder);
+                    process::serve(config.clone(), listener);
+                }
+            }
+            exit_now(0)
+        }
+    }
+}
+
+/// Says which process is the network's, for as long as it is.
+fn sign(folder: &std::path::Path) -> Option<Lock> {
+    let lock = Lock::exclusive(&folder.join("process")).ok()?;
+    let pid = std::process::id().cast_signed();
+    lock.sign(pid, crate::userns::start_time(pid)?).ok()?;
+    Some(lock)
+}

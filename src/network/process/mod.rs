@@ -1,0 +1,492 @@
+//! The network's process: everything that happens on a network between the kernel's own doings.
+//!
+//! One thread does all the work, in one epoll(7) loop, in the host's network namespace: sockets towards the world are its
+//! own, sockets towards containers come from the thread in R ([`inside`]). Whatever waits for a descriptor is an
+//! [`Entity`] in a table; an event names its place.
+//!
+//! ```text
+//!   SYN of a container ─ tun ─▶ Pending: connect() to the destination, from the host
+//!        refused ─▶ RST back;  unreachable ─▶ ICMP back;  connected ─▶ the SYN goes on, the kernel answers it,
+//!        accept() ─▶ Relay: both connections joined (splice)
+//!   datagram of a container ─▶ Flow: two connected sockets, forgotten when idle
+//!   client of a published port ─▶ Arriving: connect() to the container, with the client's own address ─▶ Relay
+//! ```
+//!
+//! What it must never do: let a container reach the host's loopback, or another network's containers; forge an answer
+//! for who did not give one; hold more for a container than its share ([`FLOWS`], [`PENDING`]).
+
+mod confine;
+mod dns;
+mod inside;
+mod packet;
+mod publish;
+mod relay;
+mod tcp;
+mod udp;
+
+use super::address::{HOST, Subnet};
+use super::control::{self, Attach, Attached};
+use crate::netlink::{Refused, link};
+use inside::Inside;
+use relay::{BUFFER, Pipes, Relay};
+use rustix::event::epoll;
+use rustix::net::SocketType;
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// What a network is.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub subnet: Subnet,
+    /// Whether its containers cannot talk to one another.
+    pub isolated: bool,
+}
+
+/// Connections that may be on their way at once.
+const PENDING: usize = 8192;
+/// Flows of datagrams at once; the one that has been idle for the longest gives way.
+const FLOWS: usize = 4096;
+/// Nobody has come for so long: whoever started this process is dead.
+const UNUSED: Duration = Duration::from_secs(10);
+/// How often what has timed out is looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Something that waits for its descriptors.
+enum Entity {
+    Tun,
+    Listener,
+    Datagrams,
+    DnsDatagrams,
+    DnsListener,
+    Control,
+    /// The connection to a monitor.
+    Member(Member),
+    /// A connection of a container whose destination is being connected to.
+    Pending(tcp::Pending),
+    /// A client of a published port, to whose container is being connected.
+    Arriving(publish::Arriving),
+    /// A published TCP port.
+    Published {
+        listener: OwnedFd,
+        to: SocketAddrV4,
+    },
+    /// A published UDP port.
+    PublishedDatagrams {
+        socket: OwnedFd,
+        to: SocketAddrV4,
+    },
+    /// Two connections, joined.
+    Relay(Relay),
+    /// A flow of datagrams.
+    Flow(udp::Flow),
+    /// A question to one of the host's name servers.
+    Question(dns::Question),
+}
+
+struct Member {
+    socket: OwnedFd,
+    published: Vec<usize>,
+}
+
+/// Entities by number.
+#[derive(Default)]
+struct Table {
+    places: Vec<Option<Entity>>,
+    free: Vec<usize>,
+}
+
+impl Table {
+    fn add(&mut self, entity: Entity) -> usize {
+        match self.free.pop() {
+            Some(place) => {
+                self.places[place] = Some(entity);
+                place
+            }
+            None => {
+                self.places.push(Some(entity));
+                self.places.len() - 1
+            }
+        }
+    }
+
+    fn get(&mut self, place: usize) -> Option<&mut Entity> {
+        self.places.get_mut(place)?.as_mut()
+    }
+
+    /// Takes an entity out and keeps its place, for [`Table::put`] or [`Table::forget`].
+    fn take(&mut self, place: usize) -> Option<Entity> {
+        self.places.get_mut(place)?.take()
+    }
+
+    fn put(&mut self, place: usize, entity: Entity) {
+        self.places[place] = Some(entity);
+    }
+
+    /// Frees the place of an entity that was taken out.
+    fn forget(&mut self, place: usize) {
+        self.places[place] = None;
+        self.free.push(place);
+    }
+}
+
+/// The network at work.
+pub(super) struct Network {
+    config: Config,
+    inside: Inside,
+    epoll: OwnedFd,
+    table: Table,
+    pending: HashMap<(SocketAddrV4, SocketAddrV4), usize>,
+    flows: HashMap<udp::Key, usize>,
+    resolvers: dns::Resolvers,
+    pipes: Pipes,
+    buffer: Box<[u8; BUFFER]>,
+    busy: Vec<usize>,
+    control: OwnedFd,
+    members: usize,
+    cables: i32,
+    since: Instant,
+}
+
+/// Serves the network until its last container is gone. `control` is its listening socket.
+pub fn serve(config: Config, control: OwnedFd) {
+    match Network::make(config, control) {
+        Ok(mut network) => {
+            // A loop that cannot go on ends, and the monitors start another.
+            let _ = network.run();
+        }
+        Err((control, error)) => refuse(&control, &error),
+    }
+}
+
+/// Tells the first who comes why there is no network.
+fn refuse(control: &OwnedFd, error: &Refused) {
+    let mut set = [nix::poll::PollFd::new(control.as_fd(), nix::poll::PollFlags::POLLIN)];
+    let _ = nix::poll::poll(&mut set, nix::poll::PollTimeout::from(5000u16));
+    if let Ok(socket) = rustix::net::accept(control) {
+        let _ = control::receive::<Attach>(&socket);
+        let _ = control::send(&socket, &no(error), None);
+    }
+}
+
+fn no(error: &Refused) -> Attached {
+    Attached::No {
+        what: error.what.to_owned(),
+        why: error.source.to_string(),
+        errno: error.source.raw_os_error().unwrap_or(0),
+    }
+}
+
+impl Network {
+    fn make(config: Config, control: OwnedFd) -> Result<Self, (OwnedFd, Refused)> {
+        let inside = match Inside::make(&config) {
+            Ok(inside) => inside,
+            Err(error) => return Err((control, error)),
+        };
+        let epoll = match epoll::create(epoll::CreateFlags::CLOEXEC) {
+            Ok(epoll) => epoll,
+            Err(e) => return Err((control, Refused::to("wait for events")(e))),
+        };
+        let mut network = Self {
+            config,
+            inside,
+            epoll,
+            table: Table::default(),
+            pending: HashMap::new(),
+            flows: HashMap::new(),
+            resolvers: dns::Resolvers::default(),
+            pipes: Pipes::default(),
+            buffer: Box::new([0; BUFFER]),
+            busy: Vec::new(),
+            control,
+            members: 0,
+            cables: 0,
+            since: Instant::now(),
+        };
+        if let Err(e) = network.watch_fixed() {
+            return Err((network.control, Refused::to("wait for events")(e)));
+        }
+        match confine::confine() {
+            Ok(()) => Ok(network),
+            Err(refused) => Err((network.control, refused)),
+        }
+    }
+
+    fn watch_fixed(&mut self) -> io::Result<()> {
+        relay::set_nonblocking(&self.control)?;
+        for entity in [
+            Entity::Tun,
+            Entity::Listener,
+            Entity::Datagrams,
+            Entity::DnsDatagrams,
+            Entity::DnsListener,
+            Entity::Control,
+        ] {
+            let fd = match &entity {
+                Entity::Tun => &self.inside.tun,
+                Entity::Listener => &self.inside.tcp,
+                Entity::Datagrams => &self.inside.udp,
+                Entity::DnsDatagrams => &self.inside.dns_udp,
+                Entity::DnsListener => &self.inside.dns_tcp,
+                _ => &self.control,
+            };
+            let fd = fd.as_fd();
+            watch(&self.epoll, fd, self.table.places.len(), epoll::EventFlags::IN)?;
+            self.table.add(entity);
+        }
+        Ok(())
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        let mut swept = Instant::now();
+        loop {
+            let timeout = if !self.busy.is_empty() {
+                Some(Duration::ZERO)
+            } else if self.members == 0 || !self.pending.is_empty() || self.table_times() {
+                Some(SWEEP)
+            } else {
+                None
+            };
+            let timeout = timeout.map(|t| rustix::event::Timespec {
+                tv_sec: i64::try_from(t.as_secs()).unwrap_or(1),
+                tv_nsec: t.subsec_nanos().into(),
+            });
+            let mut events: [std::mem::MaybeUninit<epoll::Event>; 256] =
+                [std::mem::MaybeUninit::uninit(); 256];
+            let ready: Vec<usize> = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
+                Ok((events, _)) => events.iter().filter_map(|e| usize::try_from(e.data.u64()).ok()).collect(),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            let busy = std::mem::take(&mut self.busy);
+            for place in ready.into_iter().chain(busy) {
+                self.ready(place);
+            }
+            if swept.elapsed() >= SWEEP {
+                swept = Instant::now();
+                self.sweep(swept);
+            }
+            if self.members == 0 && (self.since.elapsed() >= UNUSED || self.cables > 0) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether anything in the table has a time at which it ends by itself.
+    fn table_times(&self) -> bool {
+        !self.flows.is_empty() || self.resolvers.are_asked()
+    }
+
+    fn ready(&mut self, place: usize) {
+        match self.table.get(place) {
+            None => {}
+            Some(Entity::Tun) => self.read_tun(),
+            Some(Entity::Listener) => self.accept_held(),
+            Some(Entity::Datagrams) => self.first_datagrams(),
+            Some(Entity::DnsDatagrams) => self.questions(),
+            Some(Entity::DnsListener) => self.accept_questions(),
+            Some(Entity::Control) => self.accept_member(),
+            Some(Entity::Member(_)) => self.hear_member(place),
+            Some(Entity::Pending(_)) => self.connected(place),
+            Some(Entity::Arriving(_)) => self.arrived(place),
+            Some(Entity::Published { .. }) => self.accept_clients(place),
+            Some(Entity::PublishedDatagrams { .. }) => self.datagrams_of_clients(place),
+            Some(Entity::Relay(_)) => self.relay(place),
+            Some(Entity::Flow(_)) => self.flow(place),
+            Some(Entity::Question(_)) => self.answered(place),
+        }
+    }
+
+    fn relay(&mut self, place: usize) {
+        let Some(Entity::Relay(mut relay)) = self.table.take(place) else { return };
+        match relay.run(&mut self.pipes, &mut self.buffer) {
+            Ok(relay::State::Waiting) => self.table.put(place, Entity::Relay(relay)),
+            Ok(relay::State::Busy) => {
+                self.table.put(place, Entity::Relay(relay));
+                self.busy.push(place);
+            }
+            Ok(relay::State::Done) => {
+                relay.close(&mut self.pipes, false);
+                self.table.forget(place);
+            }
+            Err(_) => {
+                relay.close(&mut self.pipes, true);
+                self.table.forget(place);
+            }
+        }
+    }
+
+    /// Joins two connected sockets. Neither is watched yet.
+    fn join(&mut self, one: OwnedFd, other: OwnedFd) {
+        let relay = Relay::new(one, other);
+        let place = self.table.add(Entity::Tun);
+        let flags =
+            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        let watched = relay.ends().into_iter().try_for_each(|end| watch(&self.epoll, end, place, flags));
+        if watched.is_err() {
+            relay.close(&mut self.pipes, true);
+            let _ = self.table.take(place);
+            self.table.forget(place);
+            return;
+        }
+        self.table.put(place, Entity::Relay(relay));
+        // What came before it was watched.
+        self.relay(place);
+    }
+
+    /// Puts an entity into the table and watches its descriptor.
+    fn add(&mut self, entity: Entity, flags: epoll::EventFlags) -> Option<usize> {
+        let place = self.table.add(entity);
+        let watched = match self.table.places[place].as_ref() {
+            Some(entity) => {
+                entity.descriptors().into_iter().try_for_each(|fd| watch(&self.epoll, fd, place, flags))
+            }
+            None => Ok(()),
+        };
+        if watched.is_ok() {
+            return Some(place);
+        }
+        self.remove(place);
+        None
+    }
+
+    fn remove(&mut self, place: usize) -> Option<Entity> {
+        let entity = self.table.take(place)?;
+        self.table.forget(place);
+        Some(entity)
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        self.sweep_pending(now);
+        self.sweep_flows(now);
+        self.sweep_questions(now);
+    }
+
+    // --- containers that come and go -----------------------------------------------------------------------------
+
+    fn accept_member(&mut self) {
+        use rustix::net::SocketFlags;
+        while let Ok(socket) =
+            rustix::net::accept_with(&self.control, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
+        {
+            let member = Entity::Member(Member { socket, published: Vec::new() });
+            if self.add(member, epoll::EventFlags::IN).is_some() {
+                self.members += 1;
+            }
+        }
+    }
+
+    fn hear_member(&mut self, place: usize) {
+        let Some(Entity::Member(mut member)) = self.table.take(place) else { return };
+        match control::receive::<Attach>(&member.socket) {
+            Ok(Some((attach, Some(namespace)))) => {
+                let answer = match self.attach(&attach, &namespace, &mut member) {
+                    Ok(published) => Attached::Yes(published),
+                    Err(error) => no(&error),
+                };
+                let _ = control::send(&member.socket, &answer, None);
+                self.table.put(place, Entity::Member(member));
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.table.put(place, Entity::Member(member)),
+            _ => {
+                self.table.forget(place);
+                self.members -= 1;
+                for published in member.published {
+                    self.remove(published);
+                }
+            }
+        }
+    }
+
+    fn attach(
+        &mut self,
+        attach: &Attach,
+        namespace: &OwnedFd,
+        member: &mut Member,
+    ) -> Result<Vec<control::Publish>, Refused> {
+        self.cables += 1;
+        let index = 100 + self.cables;
+        let cable = link::cable(&link::Cable {
+            name: &attach.cable,
+            index,
+            bridge: inside::BRIDGE,
+            namespace: namespace.as_fd(),
+            peer: "eth0",
+            peer_index: super::INTERFACE,
+            peer_mac: link::mac_of(attach.address),
+            mtu: inside::MTU,
+        });
+        let mut messages = vec![cable];
+        if self.config.isolated {
+            messages.push(link::isolate(index));
+        }
+        self.inside.route.send(&messages)?;
+        self.inside.filter.send(&super::guard::source_check(&attach.cable, attach.address))?;
+        attach.publish.iter().map(|publish| self.publish(publish, attach.address, member)).collect()
+    }
+}
+
+impl Entity {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Entity::Tun
+            | Entity::Listener
+            | Entity::Datagrams
+            | Entity::DnsDatagrams
+            | Entity::DnsListener
+            | Entity::Control => Vec::new(),
+            Entity::Member(member) => vec![member.socket.as_fd()],
+            Entity::Pending(pending) => vec![pending.socket.as_fd()],
+            Entity::Arriving(arriving) => vec![arriving.inside.as_fd()],
+            Entity::Published { listener: socket, .. } | Entity::PublishedDatagrams { socket, .. } => {
+                vec![socket.as_fd()]
+            }
+            Entity::Relay(relay) => relay.ends().to_vec(),
+            Entity::Flow(flow) => flow.descriptors(),
+            Entity::Question(question) => vec![question.socket.as_fd()],
+        }
+    }
+}
+
+fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, place: usize, flags: epoll::EventFlags) -> io::Result<()> {
+    Ok(epoll::add(epoll, fd, epoll::EventData::new_u64(place as u64), flags)?)
+}
+
+/// A socket towards the world, non-blocking.
+fn outside(kind: SocketType) -> io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, socket_with};
+    Ok(socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
+}
+
+/// The address of the host that the world sees: that of its default route.
+fn host_address() -> Option<Ipv4Addr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Connecting sends nothing; it only picks a route. The address is one for documentation (RFC 5737).
+    socket.connect("192.0.2.1:9").ok()?;
+    match socket.local_addr().ok()? {
+        std::net::SocketAddr::V4(v4) if !v4.ip().is_loopback() && !v4.ip().is_unspecified() => Some(*v4.ip()),
+        _ => None,
+    }
+}
+
+impl Network {
+    /// Where a container's packet for this address goes to from the host; `None` if that is forbidden or leads nowhere:
+    /// the host's loopback, and the network's own addresses, which the bridge serves.
+    fn destination(&self, address: SocketAddrV4) -> Option<SocketAddrV4> {
+        let ip = *address.ip();
+        if ip == HOST {
+            return Some(SocketAddrV4::new(host_address()?, address.port()));
+        }
+        let forbidden = ip.is_loopback()
+            || ip.is_unspecified()
+            || ip.is_multicast()
+            || ip.is_broadcast()
+            || self.config.subnet.contains(ip);
+        (!forbidden).then_some(address)
+    }
+}
