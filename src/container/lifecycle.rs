@@ -327,6 +327,15 @@ pub fn as_root(
     }
 }
 
+/// Makes this process root in the user's namespace: in the one that a container is nested in, if it runs.
+pub(super) fn enter_its(paths: &Paths, identity: &Identity, container: &Container) -> Result<(), Error> {
+    match container.live.as_ref().and_then(|live| live.monitor.open()) {
+        Some(monitor) => userns::join(&monitor)?,
+        None => drop(userns::enter(paths, identity)?),
+    }
+    Ok(())
+}
+
 /// Finishes what killed processes left, if there is anything.
 pub fn tidy(paths: &Paths, identity: &Identity) -> Result<(), Error> {
     if recover::is_needed(paths)? {

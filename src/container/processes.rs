@@ -7,13 +7,13 @@
 
 use super::Error;
 use super::files::Ids;
-use super::lifecycle::{init_of, settled};
+use super::lifecycle::{enter_its, init_of, settled};
 use super::record::Live;
 use super::store::Container;
 use crate::rooted_fs::Root;
 use crate::sandbox::users;
 use crate::state::Paths;
-use crate::userns::{self, Identity, Mode};
+use crate::userns::{Identity, Mode};
 use nix::unistd::{SysconfVar, sysconf};
 use rustix::fs::{CWD, Mode as FileMode, OFlags, openat, readlinkat};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -92,7 +92,7 @@ pub fn processes(paths: &Paths, identity: &Identity, container: &Container) -> R
     let container = settled(paths, container)?;
     // Says so if it does not run; held until the end, so that its number stays its own.
     let init = init_of(paths, &container)?;
-    userns::enter(paths, identity)?;
+    enter_its(paths, identity, &container)?;
     let pid = container.live.as_ref().map_or(0, |live: &Live| live.init.pid);
     let found = Snapshot::take(pid).map_err(Error::io("read the container's processes"))?;
     let ids = Ids::of(super::ids::maps(identity, &container.record.spec.ids));

@@ -121,6 +121,16 @@ pub fn enter(paths: &Paths, identity: &Identity) -> Result<Namespace, Error> {
     })
 }
 
+/// Makes this process root in the namespace of another process of this user: of a monitor, to have power over its
+/// container. [`enter`] may lead to another one with the same map, once the process that left the note is gone.
+pub fn join(process: &OwnedFd) -> Result<(), Error> {
+    if is_inside() {
+        return Ok(());
+    }
+    setns(process, CloneFlags::CLONE_NEWUSER).map_err(Error::step("join the user namespace"))?;
+    become_root()
+}
+
 /// What writes the maps of the namespace that this process has just made.
 type WriteMaps<'a> = Box<dyn FnOnce() -> Result<(), Error> + 'a>;
 

@@ -21,7 +21,7 @@
 mod enter;
 mod ids;
 
-pub use enter::{Mapper, Namespace, advertise, enter, enter_with, is_inside, start_time};
+pub use enter::{Mapper, Namespace, advertise, enter, enter_with, is_inside, join, start_time};
 pub(crate) use ids::find_helper;
 pub use ids::{IdMap, IdRange, Identity, Mode, container_map, split};
 

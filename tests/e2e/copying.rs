@@ -338,3 +338,20 @@ fn a_container_can_start_right_after_a_copy_and_not_during_one() {
     assert!(fs::metadata("/dev/null").unwrap().mode() & 0o170_000 == 0o020_000);
     assert_eq!(engine.ok(&["ps", "-aq"]).lines().count(), 1);
 }
+
+#[test]
+fn a_container_is_reached_although_the_one_that_made_its_users_namespace_is_gone() {
+    let engine = engine!();
+    let sleep = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done";
+    // The first one's monitor makes the namespace and tells others; the second one's joins it.
+    engine.start_script("first", &[], sleep);
+    engine.start_script("second", &[], sleep);
+    engine.ok(&["rm", "-f", "-t", "0", "first"]);
+    let top = tree(&engine);
+    engine.ok(&["cp", &top, "second:/tree"]);
+    assert_eq!(engine.ok(&["exec", "second", "cat", "/tree/file"]), "content");
+    engine.ok(&["cp", "second:/tree", "back"]);
+    engine.ok(&["export", "-o", "second.tar", "second"]);
+    assert!(engine.ok(&["diff", "second"]).contains("A /tree/file"));
+    assert!(engine.ok(&["top", "second", "pid,args"]).contains("sleep 1000"));
+}

@@ -8,7 +8,7 @@ use crate::rooted_fs::Root;
 use crate::sandbox;
 use crate::state::{Lock, Paths};
 use crate::union::{self, Layers};
-use crate::userns::{self, Identity, Mode};
+use crate::userns::{Identity, Mode};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::{CWD, Mode as FileMode, OFlags};
@@ -65,7 +65,7 @@ impl View {
         access: Access,
     ) -> Result<Self, Error> {
         let container = settled(paths, container)?;
-        userns::enter(paths, identity).map_err(container::Error::from)?;
+        lifecycle::enter_its(paths, identity, &container)?;
         if let Some((root, _)) = running_root(&container)? {
             return Ok(Self::of(identity, &container, root));
         }
@@ -94,7 +94,7 @@ impl View {
     /// changes into its mount namespace: nothing of the host can be opened any more.
     pub fn bare(paths: &Paths, identity: &Identity, container: &Container) -> Result<Self, Error> {
         let container = settled(paths, container)?;
-        userns::enter(paths, identity).map_err(container::Error::from)?;
+        lifecycle::enter_its(paths, identity, &container)?;
         let union = match running_root(&container)? {
             Some((_, init)) => {
                 let step = container::Error::io::<std::io::Error>;
