@@ -98,14 +98,12 @@ fn session(
     leave_cli(&format!("exec {}", container.record.name))?;
     let (stdio, mut streams) =
         make_streams(request.interactive, request.tty).map_err(Error::io("make pipes"))?;
-    let cgroup = resources::enter(container)?;
-    let not_any_more = |error: Error| match error {
-        // It ended between our look at it and now.
-        Error::Sandbox(sandbox::Error::Step { errno: nix::libc::ESRCH, .. }) => {
-            not_running(&container.record)
-        }
-        other => other,
+    // It may have ended between our look at it and now: then that is what there is to say.
+    let not_any_more = |error: Error| match &container.live {
+        Some(live) if live.init.open().is_none() => not_running(&container.record),
+        _ => error,
     };
+    let cgroup = resources::enter(container).map_err(not_any_more)?;
     let (child, channel) = sandbox::join(&JoinRequest {
         container: init.as_fd(),
         cgroup: cgroup.as_ref().map(AsFd::as_fd),

@@ -243,9 +243,9 @@ pub fn release(places: &Places) -> Result<(), Error> {
     Ok(())
 }
 
-/// The same for the monitor itself, if the note was lost with the run root.
+/// The same for the monitor itself, if the note was lost with the run root, or torn.
 pub fn release_unnoted(places: &Places, cgroup: &Cgroup) -> Result<(), Error> {
-    if !note(places).exists() {
+    if !matches!(state::read_json::<Cgroup>(&note(places)), Ok(Some(_))) {
         Group::remove(&cgroup.path)?;
     }
     Ok(())

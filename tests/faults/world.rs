@@ -213,7 +213,9 @@ fn empty_cgroups() -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     if let Some(own) = own.lines().find_map(|line| line.strip_prefix("0::/")) {
         let own = Path::new("/sys/fs/cgroup").join(own);
-        walk(own.parent().unwrap(), 3, &mut |path| {
+        // Whoever shares its cgroup with containers is moved to a leaf of it.
+        let own = if own.ends_with("init") { own.parent().unwrap() } else { &own };
+        walk(own, 3, &mut |path| {
             let name = path.file_name().unwrap().to_string_lossy();
             let has_id = name.split(|c: char| !c.is_ascii_hexdigit()).any(|part| part.len() == 64);
             let events = fs::read_to_string(path.join("cgroup.events")).unwrap_or_default();
