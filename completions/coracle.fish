@@ -97,7 +97,8 @@ complete -c coracle -n "__fish_coracle_using_subcommand run" -l shm-size -d 'Siz
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l cap-drop -d 'Drop a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
-complete -c coracle -n "__fish_coracle_using_subcommand run" -l network -d 'Network: none or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l network -d 'Network: bridge (default), none or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -s p -l publish -d 'Publish [[IP:][HOST-PORT]:]PORT[/tcp|/udp] on the host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l add-host -d 'Add a line to /etc/hosts' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l dns-search -d 'Search this domain; \'.\' for none' -r
@@ -205,7 +206,8 @@ complete -c coracle -n "__fish_coracle_using_subcommand create" -l shm-size -d '
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l cap-drop -d 'Drop a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
-complete -c coracle -n "__fish_coracle_using_subcommand create" -l network -d 'Network: none or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l network -d 'Network: bridge (default), none or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -s p -l publish -d 'Publish [[IP:][HOST-PORT]:]PORT[/tcp|/udp] on the host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l add-host -d 'Add a line to /etc/hosts' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l dns-search -d 'Search this domain; \'.\' for none' -r
@@ -561,7 +563,8 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cap-drop -d 'Drop a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
-complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l network -d 'Network: none or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l network -d 'Network: bridge (default), none or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -s p -l publish -d 'Publish [[IP:][HOST-PORT]:]PORT[/tcp|/udp] on the host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l add-host -d 'Add a line to /etc/hosts' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l dns-search -d 'Search this domain; \'.\' for none' -r
@@ -776,7 +779,8 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cap-drop -d 'Drop a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
-complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l network -d 'Network: none or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l network -d 'Network: bridge (default), none or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -s p -l publish -d 'Publish [[IP:][HOST-PORT]:]PORT[/tcp|/udp] on the host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l add-host -d 'Add a line to /etc/hosts' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l dns-search -d 'Search this domain; \'.\' for none' -r
