@@ -16,7 +16,7 @@
 //! capabilities that it has. X is entered by a descriptor of its first process that was verified to be that
 //! ([`spawn`]); no path of X is looked up but /dev/shm, below its root ([`outside`]). In a namespace of the host a container
 //! has no power, since it still has a user namespace of its own; but with `--pid host` it sees the command lines of all
-//! processes, and its root may signal those of the user, whose id it has.
+//! processes, and its root, who has the user's id, may signal the user's and have them killed first for memory.
 //!
 //! What is to be done is decided by pure functions ([`plan`]) and is a list of [`Step`]s that prints well; the
 //! executor ([`mounts`]) only carries it out. The container's user namespace C is nested in the user's own, U: root in

@@ -29,6 +29,7 @@ mod privileges;
 mod races;
 mod recovery;
 mod rootfs;
+mod sharing;
 mod single_id;
 mod state;
 mod terminals;
