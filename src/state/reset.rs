@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// What may be in a data root. Removed in this order: what points to others before the others, so that a reset that is
 /// cut off leaves less, but nothing wrong.
-const DATA: [&str; 12] = [
+const DATA: [&str; 13] = [
     "containers",
     "names",
     "networks",
@@ -19,6 +19,7 @@ const DATA: [&str; 12] = [
     "volumes",
     "staging",
     "trash",
+    "ballast",
     "single-id-told",
     "locks",
 ];
