@@ -197,12 +197,16 @@ fn a_synced_layer_outlasts_a_reboot() {
 }
 
 #[test]
-fn a_torn_state_file_means_that_the_layer_is_built_again() {
+fn a_layer_with_a_torn_state_file_is_looked_through_and_built_again_if_it_is_damaged() {
     let store = TestStore::new(Ownership::SingleId);
     let (diff_id, _) = store.unpack(&archive()).unwrap();
     fs::write(store.store.state_file(diff_id), "{").unwrap();
     assert!(!store.store.contains(diff_id));
     assert_eq!(store.store.list().unwrap(), [diff_id]);
+    assert!(matches!(store.store.claim(diff_id), Ok(Claim::Present)));
+    assert!(store.store.contains(diff_id));
+    fs::write(store.store.state_file(diff_id), "{").unwrap();
+    fs::remove_dir_all(store.store.fs_dir(diff_id)).unwrap();
     assert!(matches!(store.store.claim(diff_id), Ok(Claim::Build(_))));
 }
 
