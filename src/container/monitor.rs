@@ -20,7 +20,7 @@ use crate::network::Lease;
 use crate::rooted_fs::Root;
 use crate::sandbox::{self, FromInit, Hooks, Owner, Process};
 use crate::state::{self, Durability, Lock, Paths};
-use crate::userns::{self, IdMap, Identity, Mapper, Mode, Namespace};
+use crate::userns::{self, IdMap, Identity, Mapper, Mode};
 use crate::volume::{self, Volumes};
 use rustix::process::Signal;
 use std::fs;
@@ -315,7 +315,7 @@ fn enter_userns<T>(
     meanwhile: impl Fn() -> Result<T, Error>,
 ) -> Result<T, Error> {
     let mut done = None;
-    let entered = userns::enter_with(paths, identity, || {
+    userns::enter_to_stay(paths, identity, || {
         Ok(Box::new(|| {
             let step = |source| userns::Error::Step { action: "ask for the id map", source };
             map_side.write_all(&[1]).map_err(step)?;
@@ -329,9 +329,6 @@ fn enter_userns<T>(
             }
         }))
     })?;
-    if entered == Namespace::Made {
-        userns::advertise(paths)?;
-    }
     done.unwrap_or_else(meanwhile)
 }
 

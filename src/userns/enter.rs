@@ -3,7 +3,7 @@
 use super::ids::find_helper;
 use super::{Error, Identity, Mode};
 use crate::kernel::process::{self, Side};
-use crate::state::{self, Durability, Paths};
+use crate::state::{self, Durability, Lock, Paths};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::process::DumpableBehavior;
 use serde::{Deserialize, Serialize};
@@ -132,7 +132,7 @@ pub fn join(process: &OwnedFd) -> Result<(), Error> {
 }
 
 /// What writes the maps of the namespace that this process has just made.
-type WriteMaps<'a> = Box<dyn FnOnce() -> Result<(), Error> + 'a>;
+pub type WriteMaps<'a> = Box<dyn FnOnce() -> Result<(), Error> + 'a>;
 
 /// [`enter`], with the maps written by whoever `prepare` (called before leaving the old namespace, and only if a
 /// new one is made) arranges.
@@ -144,12 +144,50 @@ pub fn enter_with<'a>(
     if is_inside() {
         return Ok(Namespace::Already);
     }
-    if let Some(process) = find_joinable(paths, identity)
-        && setns(&process, CloneFlags::CLONE_NEWUSER).is_ok()
-    {
-        become_root()?;
+    if join_any(paths, identity)? {
         return Ok(Namespace::Joined);
     }
+    make(identity, prepare)
+}
+
+/// [`enter_with`] for a process that lasts, and that later ones may join. Of several that come at once one makes the
+/// namespace and the others wait for it: what is in one has no power over what is nested in another.
+pub fn enter_to_stay<'a>(
+    paths: &Paths,
+    identity: &Identity,
+    prepare: impl FnOnce() -> Result<WriteMaps<'a>, Error>,
+) -> Result<Namespace, Error> {
+    if is_inside() {
+        return Ok(Namespace::Already);
+    }
+    if join_any(paths, identity)? {
+        return Ok(Namespace::Joined);
+    }
+    let path = paths.run().join("userns.lock");
+    let _lock = Lock::exclusive(&path)
+        .map_err(|e| Error::step("wait for the user namespace")(io::Error::other(e)))?;
+    if join_any(paths, identity)? {
+        return Ok(Namespace::Joined);
+    }
+    let made = make(identity, prepare)?;
+    advertise(paths)?;
+    Ok(made)
+}
+
+/// Joins another process's namespace, if there is one.
+fn join_any(paths: &Paths, identity: &Identity) -> Result<bool, Error> {
+    let Some(process) = find_joinable(paths, identity) else { return Ok(false) };
+    if setns(&process, CloneFlags::CLONE_NEWUSER).is_err() {
+        return Ok(false);
+    }
+    become_root()?;
+    Ok(true)
+}
+
+fn make<'a>(
+    identity: &Identity,
+    prepare: impl FnOnce() -> Result<WriteMaps<'a>, Error>,
+) -> Result<Namespace, Error> {
     let write_maps = prepare()?;
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| Error::Refused(e.into()))?;
     dumpable()?;
@@ -187,7 +225,7 @@ fn note_path(paths: &Paths) -> PathBuf {
 }
 
 /// Tells later processes of this user that they may join this one's namespace, for as long as it lives.
-pub fn advertise(paths: &Paths) -> Result<(), Error> {
+fn advertise(paths: &Paths) -> Result<(), Error> {
     let read = |file: &str| fs::read_to_string(format!("/proc/self/{file}"));
     let pid = std::process::id().cast_signed();
     let note = Note {
@@ -200,19 +238,28 @@ pub fn advertise(paths: &Paths) -> Result<(), Error> {
         .map_err(|e| Error::step("leave a note")(io::Error::other(e)))
 }
 
-/// A live process of this user in a namespace with the map that we would make.
+/// A live process of this user in a namespace with the map that we would make: who made it, and when that is gone, the
+/// monitor of any container, which has joined it.
 fn find_joinable(paths: &Paths, identity: &Identity) -> Option<OwnedFd> {
-    let note: Note = state::read_json(&note_path(paths)).ok()??;
-    let pidfd = rustix::process::pidfd_open(
-        rustix::process::Pid::from_raw(note.pid)?,
-        rustix::process::PidfdFlags::empty(),
-    )
-    .ok()?;
-    // The descriptor pins the process; only now can its number be trusted to be the one in the note.
-    if start_time(note.pid)? != note.start_time {
+    let note: Option<Note> = state::read_json(&note_path(paths)).ok().flatten();
+    if let Some(process) = note.and_then(|note| joinable(note.pid, note.start_time, identity)) {
+        return Some(process);
+    }
+    let containers = fs::read_dir(paths.run_containers()).ok()?.flatten();
+    containers
+        .filter_map(|container| Lock::holder(&container.path().join("lock")))
+        .find_map(|(pid, start)| joinable(pid, start, identity))
+}
+
+/// A process, if it is the one that started then, and in such a namespace.
+fn joinable(pid: i32, start: u64, identity: &Identity) -> Option<OwnedFd> {
+    let number = rustix::process::Pid::from_raw(pid)?;
+    let pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty()).ok()?;
+    // The descriptor pins the process; only now can its number be trusted to be the one that was noted.
+    if start_time(pid)? != start {
         return None;
     }
-    let map = super::IdMap::parse(&fs::read_to_string(format!("/proc/{}/uid_map", note.pid)).ok()?);
+    let map = super::IdMap::parse(&fs::read_to_string(format!("/proc/{pid}/uid_map")).ok()?);
     let same = match &identity.mode {
         Mode::Subordinate { uids, .. } => map == *uids,
         Mode::Single { .. } => map.0 == [super::IdRange { inside: 0, outside: identity.uid, count: 1 }],

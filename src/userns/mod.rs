@@ -7,7 +7,8 @@
 //! Three ways into U, fastest first ([`enter`]):
 //!
 //! 1. this process is root in such a namespace already (`coracle unshare`, or a monitor);
-//! 2. a live process of this user is in one: a monitor leaves a note in the run root, and is joined by pidfd;
+//! 2. a live process of this user is in one: the monitor that made it leaves a note in the run root, and is joined by pidfd;
+//!    when it is gone, the monitor of any other container is, so that there never is a second one beside it;
 //! 3. make one. Its map can only be written by the set-uid helpers `newuidmap` and `newgidmap`, which are started
 //!    both at once, from outside the new namespace.
 //!
@@ -21,7 +22,7 @@
 mod enter;
 mod ids;
 
-pub use enter::{Mapper, Namespace, advertise, enter, enter_with, is_inside, join, start_time};
+pub use enter::{Mapper, Namespace, enter, enter_to_stay, is_inside, join, start_time};
 pub(crate) use ids::find_helper;
 pub use ids::{IdMap, IdRange, Identity, Mode, container_map, split};
 

@@ -209,7 +209,7 @@ fn names_and_values_that_are_none() {
 fn flags_that_are_not_there_yet_are_named_and_not_ignored() {
     let engine = engine!();
     require!(!engine.is_podman(), "podman has these flags");
-    for flags in [["-p", "8080:80"], ["--memory", "1g"], ["--pod", "x"], ["--health-cmd", "true"]] {
+    for flags in [["--ip", "10.88.0.9"], ["--restart", "always"], ["--pod", "x"], ["--health-cmd", "true"]] {
         let image = tiny();
         let output = engine.run(&["run", "--rm", flags[0], flags[1], &image, "true"]);
         assert!(output.code == 125 && output.stderr.contains("Error:"), "{flags:?}: {output}");
