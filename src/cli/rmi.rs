@@ -77,7 +77,11 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         }
     }
     if !names.is_empty() {
-        stores::collect_garbage(&engine, &stores)?;
+        let collected = stores::collect_garbage(&engine, &stores);
+        // Of what keeps an image from being removed one report is enough.
+        if worst == 0 {
+            collected?;
+        }
         stores::settle_as_root(&engine);
     }
     Ok(worst)

@@ -409,6 +409,8 @@ pub(super) fn remove(paths: &Paths, record: &Record, places: &Places) -> Result<
         // The record goes first, so that there is no half container; what else is to go is then known from this. A run
         // root that is full does not keep the container.
         match state::write_json(&places.removing(), record, Durability::Process) {
+            // The run folder is gone already when all of this is done again, as root.
+            Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => {}
             Err(error) if !state::is_out_of_space(&error) => return Err(error.into()),
             _ => {}
         }

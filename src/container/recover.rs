@@ -187,8 +187,11 @@ pub fn forget_run(places: &Places) -> Result<(), Error> {
     let name = places.run.file_name().unwrap_or_default().to_string_lossy();
     let aside = places.run.with_file_name(gone_name(&name));
     match std::fs::rename(&places.run, &aside) {
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(state::Error::Io { action: "remove", path: places.run.clone(), source }.into()),
-        Ok(()) => Ok(state::remove_tree(&aside)?),
+        // It may have been moved aside by this process, before it became root and could remove what is in it.
+        Err(e) if e.kind() == ErrorKind::NotFound && std::fs::symlink_metadata(&aside).is_err() => Ok(()),
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            Err(state::Error::Io { action: "remove", path: places.run.clone(), source: e }.into())
+        }
+        _ => Ok(state::remove_tree(&aside)?),
     }
 }

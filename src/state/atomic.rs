@@ -85,7 +85,13 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
 
 /// Creates a folder and its parents with mode 0700; one that is there already is left as it is.
 pub fn create_dir_private(path: &Path) -> Result<(), Error> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::io("create", path))
+    loop {
+        match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+            // Somebody who recovers what is left over removed it between std's mkdir(2) and its look.
+            Err(e) if e.kind() == ErrorKind::AlreadyExists && fs::symlink_metadata(path).is_err() => {}
+            done => return done.map_err(Error::io("create", path)),
+        }
+    }
 }
 
 /// Removes a file; that it is not there is no error.
