@@ -63,7 +63,7 @@ fn tree(cell: &Cell) -> Vec<String> {
             let name = entry.file_name().to_string_lossy().into_owned();
             // Beside the data root other tests come and go.
             if folder != ".."
-                && !["names", "volumes", "locks", "containers", "trash"].contains(&name.as_str())
+                && !["names", "volumes", "locks", "containers", "trash", "ballast"].contains(&name.as_str())
             {
                 names.push(format!("{folder}/{name}"));
             }

@@ -127,8 +127,15 @@ impl Layer {
 /// A ustar header with a name that nobody has looked at.
 pub fn header(name: &str, kind: EntryType, mode: u32, target: &str, size: u64) -> Header {
     let mut header = Header::new_ustar();
+    // What is too long for the name's field begins in the prefix's, which stands for itself and a slash.
+    let (prefix, name) = match name.len() {
+        0..=100 => ("", name),
+        long => name.split_at(long - 100 + name[long - 100..].find('/').expect("use pax() for long names")),
+    };
+    let name = if prefix.is_empty() { name } else { &name[1..] };
+    assert!(prefix.len() <= 155 && target.len() <= 100, "use pax() for long names");
+    header.as_ustar_mut().unwrap().prefix[..prefix.len()].copy_from_slice(prefix.as_bytes());
     let old = header.as_old_mut();
-    assert!(name.len() <= 100 && target.len() <= 100, "use pax() for long names");
     old.name[..name.len()].copy_from_slice(name.as_bytes());
     old.linkname[..target.len()].copy_from_slice(target.as_bytes());
     header.set_entry_type(kind);
