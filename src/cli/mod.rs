@@ -19,8 +19,8 @@ mod engine;
 mod error;
 mod image_view;
 mod limits_view;
-pub mod network_view;
-mod parse;
+mod network_view;
+pub mod parse;
 mod stores;
 
 pub mod create_flags;

@@ -99,9 +99,12 @@ fn session(
     let (stdio, mut streams) =
         make_streams(request.interactive, request.tty).map_err(Error::io("make pipes"))?;
     // It may have ended between our look at it and now: then that is what there is to say.
-    let not_any_more = |error: Error| match &container.live {
-        Some(live) if live.init.open().is_none() => not_running(&container.record),
-        _ => error,
+    let not_any_more = |error: Error| {
+        let is_gone = container.live.as_ref().is_some_and(|live| live.init.open().is_none());
+        // Of a process that its monitor has not waited for yet everything is there but its namespaces.
+        let has_ended =
+            matches!(&error, Error::Sandbox(sandbox::Error::Step { errno: nix::libc::ESRCH, .. }));
+        if is_gone || has_ended { not_running(&container.record) } else { error }
     };
     let cgroup = resources::enter(container).map_err(not_any_more)?;
     let (child, channel) = sandbox::join(&JoinRequest {

@@ -80,9 +80,7 @@ pub fn cable(cable: &Cable<'_>) -> Message {
     const VETH_INFO_PEER: u16 = 1;
     let mut peer = vec![0; 4];
     peer.extend(cable.peer_index.to_ne_bytes());
-    // Up from the beginning: only some time after both ends are does a bridge let anything through.
-    peer.extend(IFF_UP.to_ne_bytes());
-    peer.extend(IFF_UP.to_ne_bytes());
+    peer.extend([0; 8]);
     link("connect a container", CREATE | EXCLUSIVE, cable.index, true)
         .text(IFLA_IFNAME, cable.name)
         .number(IFLA_MTU, cable.mtu)

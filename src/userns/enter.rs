@@ -259,10 +259,14 @@ fn joinable(pid: i32, start: u64, identity: &Identity) -> Option<OwnedFd> {
     if start_time(pid)? != start {
         return None;
     }
-    let map = super::IdMap::parse(&fs::read_to_string(format!("/proc/{pid}/uid_map")).ok()?);
+    // Both: of a namespace that is being made the one may be there before the other.
+    let map =
+        |file: &str| Some(super::IdMap::parse(&fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?));
+    let (uid_map, gid_map) = (map("uid_map")?, map("gid_map")?);
+    let one = |id| super::IdMap(vec![super::IdRange { inside: 0, outside: id, count: 1 }]);
     let same = match &identity.mode {
-        Mode::Subordinate { uids, .. } => map == *uids,
-        Mode::Single { .. } => map.0 == [super::IdRange { inside: 0, outside: identity.uid, count: 1 }],
+        Mode::Subordinate { uids, gids } => uid_map == *uids && gid_map == *gids,
+        Mode::Single { .. } => uid_map == one(identity.uid) && gid_map == one(identity.gid),
     };
     same.then_some(pidfd)
 }
