@@ -25,7 +25,7 @@ const DATA: [&str; 13] = [
 ];
 
 /// What may be in a run root.
-const RUN: [&str; 4] = ["containers", "networks", "data-only.json", "userns.json"];
+const RUN: [&str; 5] = ["containers", "networks", "data-only.json", "userns.json", "userns.lock"];
 
 /// Removes all known names below the two roots, without following a link, and the roots if nothing else is in them;
 /// what is left in them is returned. A data root without our marker is not touched. The caller is root of the user's

@@ -85,7 +85,10 @@ impl Mapper {
 
 /// Makes this process root in U. It must have one thread.
 pub fn enter(paths: &Paths, identity: &Identity) -> Result<Namespace, Error> {
-    enter_with(paths, identity, || {
+    if let Some(found) = find(paths, identity)? {
+        return Ok(found);
+    }
+    make(identity, || {
         // The helpers have no power over a namespace from within it: a child stays outside and runs them.
         let (mut ours, mut theirs) =
             std::os::unix::net::UnixStream::pair().map_err(Error::step("create a socket pair"))?;
@@ -134,54 +137,39 @@ pub fn join(process: &OwnedFd) -> Result<(), Error> {
 /// What writes the maps of the namespace that this process has just made.
 pub type WriteMaps<'a> = Box<dyn FnOnce() -> Result<(), Error> + 'a>;
 
-/// [`enter`], with the maps written by whoever `prepare` (called before leaving the old namespace, and only if a
-/// new one is made) arranges.
-pub fn enter_with<'a>(
-    paths: &Paths,
-    identity: &Identity,
-    prepare: impl FnOnce() -> Result<WriteMaps<'a>, Error>,
-) -> Result<Namespace, Error> {
-    if is_inside() {
-        return Ok(Namespace::Already);
-    }
-    if join_any(paths, identity)? {
-        return Ok(Namespace::Joined);
-    }
-    make(identity, prepare)
-}
-
-/// [`enter_with`] for a process that lasts, and that later ones may join. Of several that come at once one makes the
-/// namespace and the others wait for it: what is in one has no power over what is nested in another.
+/// [`enter`] for a process that lasts, and that later ones may join, with the maps of a new namespace written by whoever
+/// `prepare` (called before leaving the old one) arranges. Of several that come at once one makes the namespace and the
+/// others wait for it: what is in one has no power over what is nested in another.
 pub fn enter_to_stay<'a>(
     paths: &Paths,
     identity: &Identity,
     prepare: impl FnOnce() -> Result<WriteMaps<'a>, Error>,
 ) -> Result<Namespace, Error> {
-    if is_inside() {
-        return Ok(Namespace::Already);
-    }
-    if join_any(paths, identity)? {
-        return Ok(Namespace::Joined);
+    if let Some(found) = find(paths, identity)? {
+        return Ok(found);
     }
     let path = paths.run().join("userns.lock");
     let _lock = Lock::exclusive(&path)
         .map_err(|e| Error::step("wait for the user namespace")(io::Error::other(e)))?;
-    if join_any(paths, identity)? {
-        return Ok(Namespace::Joined);
+    if let Some(found) = find(paths, identity)? {
+        return Ok(found);
     }
     let made = make(identity, prepare)?;
     advertise(paths)?;
     Ok(made)
 }
 
-/// Joins another process's namespace, if there is one.
-fn join_any(paths: &Paths, identity: &Identity) -> Result<bool, Error> {
-    let Some(process) = find_joinable(paths, identity) else { return Ok(false) };
+/// The namespace that this process is in already, or another process's, joined; none if there is none.
+fn find(paths: &Paths, identity: &Identity) -> Result<Option<Namespace>, Error> {
+    if is_inside() {
+        return Ok(Some(Namespace::Already));
+    }
+    let Some(process) = find_joinable(paths, identity) else { return Ok(None) };
     if setns(&process, CloneFlags::CLONE_NEWUSER).is_err() {
-        return Ok(false);
+        return Ok(None);
     }
     become_root()?;
-    Ok(true)
+    Ok(Some(Namespace::Joined))
 }
 
 fn make<'a>(

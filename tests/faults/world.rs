@@ -202,7 +202,9 @@ impl World {
             });
         }
         // Where a running process's namespace can be joined: whoever ran last has left it.
-        paths.remove(&self.engine.run_root().join("userns.json"));
+        for name in ["userns.json", "userns.lock"] {
+            paths.remove(&self.engine.run_root().join(name));
+        }
         paths
     }
 }
