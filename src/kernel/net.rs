@@ -4,21 +4,32 @@ use nix::libc;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// Sets the loopback interface of the calling thread's network namespace up.
-/// Needs CAP_NET_ADMIN in the namespace's owner.
-pub fn loopback_up() -> io::Result<()> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+/// An interface request with a name that has room for its final NUL.
+fn request(name: &str, flags: libc::c_int) -> libc::ifreq {
     let mut request = libc::ifreq {
         ifr_name: [0; libc::IFNAMSIZ],
         ifr_ifru: libc::__c_anonymous_ifr_ifru {
-            #[allow(clippy::cast_possible_truncation)] // both flags fit
-            ifru_flags: (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short,
+            #[allow(clippy::cast_possible_truncation)] // interface flags fit
+            ifru_flags: flags as libc::c_short,
         },
     };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = libc::c_char::from_ne_bytes([*from]);
+    for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
     }
+    request
+}
+
+/// A socket for interface ioctls.
+fn any_socket() -> io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    Ok(socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Sets the loopback interface of the calling thread's network namespace up.
+/// Needs CAP_NET_ADMIN in the namespace's owner.
+pub fn loopback_up() -> io::Result<()> {
+    let socket = any_socket()?;
+    let request = request("lo", libc::IFF_UP | libc::IFF_RUNNING);
     // SAFETY: SIOCSIFFLAGS reads an initialised `ifreq` that outlives the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -35,16 +46,7 @@ pub fn open_tun(name: &str, index: i32) -> io::Result<OwnedFd> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    let mut request = libc::ifreq {
-        ifr_name: [0; libc::IFNAMSIZ],
-        ifr_ifru: libc::__c_anonymous_ifr_ifru {
-            #[allow(clippy::cast_possible_truncation)] // both flags fit
-            ifru_flags: (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short,
-        },
-    };
-    for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
-        *to = libc::c_char::from_ne_bytes([from]);
-    }
+    let mut request = request(name, libc::IFF_TUN | libc::IFF_NO_PI);
     // SAFETY: TUNSETIFF reads and writes an initialised `ifreq` that outlives the call.
     let result = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };
     if result == 0 { Ok(tun) } else { Err(io::Error::last_os_error()) }

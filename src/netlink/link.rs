@@ -63,8 +63,8 @@ pub struct Cable<'a> {
     pub index: i32,
     /// The bridge that our end is a port of.
     pub bridge: i32,
-    /// The namespace of the other end.
-    pub namespace: BorrowedFd<'a>,
+    /// The namespace of the other end, if it is another.
+    pub namespace: Option<BorrowedFd<'a>>,
     /// Name of the other end.
     pub peer: &'a str,
     /// Index of the other end.
@@ -88,11 +88,15 @@ pub fn cable(cable: &Cable<'_>) -> Message {
         .nest(IFLA_LINKINFO, |m| {
             m.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |m| {
                 m.nest(VETH_INFO_PEER, |m| {
-                    m.fixed(&peer)
+                    let m = m
+                        .fixed(&peer)
                         .text(IFLA_IFNAME, cable.peer)
                         .attribute(IFLA_ADDRESS, &cable.peer_mac)
-                        .number(IFLA_MTU, cable.mtu)
-                        .number(IFLA_NET_NS_FD, cable.namespace.as_raw_fd().cast_unsigned())
+                        .number(IFLA_MTU, cable.mtu);
+                    match &cable.namespace {
+                        Some(namespace) => m.number(IFLA_NET_NS_FD, namespace.as_raw_fd().cast_unsigned()),
+                        None => m,
+                    }
                 })
             })
         })
@@ -110,6 +114,27 @@ pub fn isolate(index: i32) -> Message {
     Message::new("isolate a container", RTM_SETLINK, 0)
         .fixed(&fixed)
         .nest(IFLA_PROTINFO, |m| m.attribute(IFLA_BRPORT_ISOLATED, &[1]))
+}
+
+/// Lets an interface ask for a neighbour's hardware address every 20 ms, for a second in all, instead of three times a second
+/// apart (arp(7), `retrans_time_ms` and `mcast_solicit`): a bridge lets nothing through until the kernel has noticed, in its
+/// own time, that a cable's two ends are up, and what is asked before that is lost.
+pub fn patient_neighbours(index: i32) -> Message {
+    const RTM_SETNEIGHTBL: u16 = 67;
+    const AF_INET: u8 = 2;
+    const NDTA_NAME: u16 = 1;
+    const NDTA_PARMS: u16 = 6;
+    const NDTPA_IFINDEX: u16 = 1;
+    const NDTPA_RETRANS_TIME: u16 = 5;
+    const NDTPA_MCAST_PROBES: u16 = 11;
+    Message::new("set up neighbours", RTM_SETNEIGHTBL, 0)
+        .fixed(&[AF_INET, 0, 0, 0])
+        .text(NDTA_NAME, "arp_cache")
+        .nest(NDTA_PARMS, |m| {
+            m.number(NDTPA_IFINDEX, index.cast_unsigned())
+                .attribute(NDTPA_RETRANS_TIME, &20u64.to_ne_bytes())
+                .number(NDTPA_MCAST_PROBES, 50)
+        })
 }
 
 fn octets(address: IpAddr) -> (u8, Vec<u8>) {

@@ -34,6 +34,8 @@ use std::time::{Duration, Instant};
 
 /// Index of a container's interface in the container.
 pub const INTERFACE: i32 = 2;
+/// Its name in there.
+pub const INTERFACE_NAME: &str = "eth0";
 /// Name of the network that containers are on when nothing is said.
 pub const DEFAULT: &str = "bridge";
 
@@ -216,7 +218,9 @@ impl Member {
                 }
                 // Its last container had gone just before ours came.
                 Ok(None) => self.socket = self.lease.connect()?,
-                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => self.socket = self.lease.connect()?,
+                Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                    self.socket = self.lease.connect()?;
+                }
                 Err(e) => return Err(talk(action)(e)),
             }
         }

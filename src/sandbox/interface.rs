@@ -14,6 +14,7 @@ pub(super) fn set_up(interface: &Interface) -> Result<(), Error> {
     let messages = [
         link::up(link::LOOPBACK),
         link::address(index, address, prefix),
+        link::patient_neighbours(index),
         link::up(index),
         link::default_route(link::Way::Via(gateway), link::MAIN_TABLE, gateway),
     ];

@@ -24,6 +24,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// Index of the bridge in R.
 pub const BRIDGE: i32 = 2;
+/// Index of the cable that keeps the bridge up.
+const ANCHOR: i32 = 4;
 /// Index of the tun in R.
 const TUN: i32 = 3;
 const TUN_NAME: &str = "out";
@@ -131,9 +133,23 @@ fn prepare(config: &Config) -> Result<Parts, Refused> {
     let gateway = config.subnet.gateway();
     let any = Ipv4Addr::UNSPECIFIED.into();
     let mut route = netlink::Socket::route().map_err(Refused::to("talk to the kernel"))?;
+    // A bridge without a port is down, and when it gets its first one the kernel takes its time to bring it up; what is sent
+    // meanwhile is lost. This cable from the bridge to nowhere keeps it up.
+    let anchor = link::cable(&link::Cable {
+        name: "anchor",
+        index: ANCHOR,
+        bridge: BRIDGE,
+        namespace: None,
+        peer: "ground",
+        peer_index: ANCHOR + 1,
+        peer_mac: [0x02, 0x42, 0, 0, 0, 1],
+        mtu: MTU,
+    });
     route.send(&[
         link::up(link::LOOPBACK),
         link::bridge("br0", BRIDGE, link::mac_of(gateway)),
+        anchor,
+        link::up(ANCHOR + 1),
         link::address(BRIDGE, gateway.into(), config.subnet.prefix),
         link::up_with_mtu(TUN, MTU),
         link::default_route(link::Way::Interface(TUN), link::MAIN_TABLE, any),
