@@ -188,7 +188,7 @@ pub fn network(text: &str) -> Result<NetworkMode, Invalid> {
         "" | "default" | "bridge" => Ok(NetworkMode::Default),
         "none" => Ok(NetworkMode::None),
         "host" => Ok(NetworkMode::Host),
-        _ => Err(Invalid::new("networks are not supported yet").fix("use --network none or --network host")),
+        _ => Err(Invalid::new("networks are not supported yet").fix("use --network bridge, none or host")),
     }
 }
 
