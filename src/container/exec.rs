@@ -14,6 +14,7 @@ use crate::sandbox::capabilities::CapSet;
 use crate::sandbox::{self, JoinRequest, Process, SeccompProfile};
 use crate::state::Paths;
 use crate::userns::{Identity, Mode};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::termios::Winsize;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -99,13 +100,8 @@ fn session(
     let (stdio, mut streams) =
         make_streams(request.interactive, request.tty).map_err(Error::io("make pipes"))?;
     // It may have ended between our look at it and now: then that is what there is to say.
-    let not_any_more = |error: Error| {
-        let is_gone = container.live.as_ref().is_some_and(|live| live.init.open().is_none());
-        // Of a process that its monitor has not waited for yet everything is there but its namespaces.
-        let has_ended =
-            matches!(&error, Error::Sandbox(sandbox::Error::Step { errno: nix::libc::ESRCH, .. }));
-        if is_gone || has_ended { not_running(&container.record) } else { error }
-    };
+    let not_any_more =
+        |error: Error| if is_ending(&init, &error) { not_running(&container.record) } else { error };
     let cgroup = resources::enter(container).map_err(not_any_more)?;
     let (child, channel) = sandbox::join(&JoinRequest {
         container: init.as_fd(),
@@ -132,4 +128,18 @@ fn session(
     let ended = pump.run().map_err(Error::io("run the session"))?;
     pump.finish(&Frame::Exited(ended.exit_code())).deliver();
     Ok(())
+}
+
+/// Whether a container (by its first process) has ended, or is about to: all that is in it is killed, and its cgroup can be
+/// gone, before its first process is seen to have ended.
+fn is_ending(init: &OwnedFd, error: &Error) -> bool {
+    const SOON: u16 = 1000;
+    let looks_so = matches!(
+        error,
+        Error::Cgroup(_)
+            | Error::Sandbox(sandbox::Error::Vanished | sandbox::Error::Step { errno: nix::libc::ESRCH, .. })
+    );
+    let timeout = if looks_so { PollTimeout::from(SOON) } else { PollTimeout::ZERO };
+    // A pidfd is readable once its process has ended (pidfd_open(2)).
+    poll(&mut [PollFd::new(init.as_fd(), PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0)
 }
