@@ -164,8 +164,9 @@ fn find(paths: &Paths, identity: &Identity) -> Result<Option<Namespace>, Error> 
     if is_inside() {
         return Ok(Some(Namespace::Already));
     }
-    let Some(process) = find_joinable(paths, identity) else { return Ok(None) };
-    if setns(&process, CloneFlags::CLONE_NEWUSER).is_err() {
+    // One that has ended and that nobody has waited for yet looks as if it could be joined, and cannot.
+    if !joinable_processes(paths, identity).any(|process| setns(&process, CloneFlags::CLONE_NEWUSER).is_ok())
+    {
         return Ok(None);
     }
     become_root()?;
@@ -226,17 +227,15 @@ fn advertise(paths: &Paths) -> Result<(), Error> {
         .map_err(|e| Error::step("leave a note")(io::Error::other(e)))
 }
 
-/// A live process of this user in a namespace with the map that we would make: who made it, and when that is gone, the
-/// monitor of any container, which has joined it.
-fn find_joinable(paths: &Paths, identity: &Identity) -> Option<OwnedFd> {
+/// The processes of this user in a namespace with the map that we would make: who made it, and for when that is gone, the
+/// monitor of every container, which has joined it. Looked for one after another, as they are asked for.
+fn joinable_processes(paths: &Paths, identity: &Identity) -> impl Iterator<Item = OwnedFd> {
     let note: Option<Note> = state::read_json(&note_path(paths)).ok().flatten();
-    if let Some(process) = note.and_then(|note| joinable(note.pid, note.start_time, identity)) {
-        return Some(process);
-    }
-    let containers = fs::read_dir(paths.run_containers()).ok()?.flatten();
-    containers
-        .filter_map(|container| Lock::holder(&container.path().join("lock")))
-        .find_map(|(pid, start)| joinable(pid, start, identity))
+    let maker = note.map(|note| (note.pid, note.start_time));
+    let containers =
+        std::iter::once_with(|| fs::read_dir(paths.run_containers()).into_iter().flatten().flatten());
+    let monitors = containers.flatten().filter_map(|container| Lock::holder(&container.path().join("lock")));
+    maker.into_iter().chain(monitors).filter_map(|(pid, start)| joinable(pid, start, identity))
 }
 
 /// A process, if it is the one that started then, and in such a namespace.
