@@ -75,7 +75,11 @@ fn test(key: &str, value: &str, about: &About<'_>) -> anyhow::Result<Test> {
     let created = |name: &str| {
         let name = name.strip_prefix('/').unwrap_or(name);
         let mut all = about.containers.iter();
-        let found = all.find(|c| c.record.name == name || c.record.id.as_str().starts_with(name));
+        // A name counts before the start of an id.
+        let found = all
+            .clone()
+            .find(|c| c.record.name == name)
+            .or_else(|| all.find(|c| c.record.id.as_str().starts_with(name)));
         found.map(|c| c.record.created).ok_or_else(|| crate::container::Error::NotFound(name.to_owned()))
     };
     Ok(match key {
