@@ -35,12 +35,14 @@ use std::path::Path;
 
 /// Whether there is anything to recover: a look without a lock, cheap enough for every command.
 pub fn is_needed(paths: &Paths) -> Result<bool, Error> {
-    let Folders { ids, gone, run_is_new } = folders(paths)?;
-    if !gone.is_empty() || (run_is_new && !ids.is_empty()) {
+    let Folders { found, gone, run_is_new } = folders(paths)?;
+    if !gone.is_empty() || (run_is_new && !found.is_empty()) {
         return Ok(true);
     }
-    for id in ids {
-        if is_left_over(paths, &id)? {
+    for (id, is_in_run) in found {
+        // Most are at rest, and cost one look.
+        let at_rest = !is_in_run && Places::of(paths, &id).record(false).exists();
+        if !at_rest && is_left_over(paths, &id)? {
             return Ok(true);
         }
     }
@@ -69,8 +71,8 @@ pub fn recover(paths: &Paths) -> Result<(), Error> {
             first = done;
         }
     };
-    let Folders { ids, gone, run_is_new } = folders(paths)?;
-    for id in ids {
+    let Folders { found, gone, run_is_new } = folders(paths)?;
+    for id in found.into_keys() {
         note(recover_one(paths, &id));
     }
     for folder in gone {

@@ -7,6 +7,7 @@ use super::rename::Names;
 use crate::state::{self, Durability, Lock, Paths, read_json};
 use crate::userns::start_time;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
@@ -190,7 +191,7 @@ pub fn list(paths: &Paths) -> Result<Vec<Entry>, Error> {
 
 /// The ids of all folders, in the data root and in the run root.
 pub fn ids(paths: &Paths) -> Result<Vec<ContainerId>, Error> {
-    Ok(folders(paths)?.ids)
+    Ok(folders(paths)?.found.into_keys().collect())
 }
 
 /// The name that a run folder gets before it is removed: no id begins so.
@@ -206,8 +207,8 @@ fn is_gone(name: &str) -> Option<&str> {
 /// What is in the folders of containers.
 #[derive(Debug, Default)]
 pub(super) struct Folders {
-    /// The ids, in the data root and in the run root.
-    pub(super) ids: Vec<ContainerId>,
+    /// The ids, in the data root and in the run root, and whether there is one in the latter.
+    pub(super) found: BTreeMap<ContainerId, bool>,
     /// Run folders that were set aside to be removed, and whose remover is dead.
     pub(super) gone: Vec<PathBuf>,
     /// Whether the run root has had no container yet: after a reboot, or when it was lost.
@@ -230,7 +231,7 @@ pub(super) fn folders(paths: &Paths) -> Result<Folders, Error> {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
             if let Some(id) = ContainerId::parse(name) {
-                found.ids.push(id);
+                found.found.insert(id, is_run);
             } else if let Some(Ok(pid)) = is_gone(name).map(str::parse::<u32>)
                 && !state::is_alive(pid)
             {
@@ -238,8 +239,6 @@ pub(super) fn folders(paths: &Paths) -> Result<Folders, Error> {
             }
         }
     }
-    found.ids.sort();
-    found.ids.dedup();
     Ok(found)
 }
 
