@@ -17,7 +17,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.environ.get("BENCH_ROOT", "/var/tmp/coracle-bench")
 REGISTRY = "127.0.0.1:" + os.environ.get("BENCH_PORT", "5055")
-TINY, DEBIAN = f"{REGISTRY}/bench/tiny:gz", f"{REGISTRY}/bench/debian:gz"
+TINY, DEBIAN, NETWORK = (f"{REGISTRY}/bench/{name}:gz" for name in ("tiny", "debian", "network"))
 
 # Runs in the subject's place. One request per line; `quiet` commands are spawned with /dev/null and measured to the
 # microsecond with the CPU time of all they waited for; others have their output captured; `many` is a list that is

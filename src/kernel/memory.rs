@@ -11,11 +11,35 @@ use std::io;
 pub fn trim() -> io::Result<()> {
     super::process::check_single_thread()?;
     // Looking maps pages itself, so all of it is done before the first range is let go of.
-    let ranges = unchanged_ranges()?;
-    // SAFETY: takes a number; returns free pages of this process's own heap to the kernel.
-    unsafe { libc::malloc_trim(0) };
+    let program = Program::find()?;
     forget_dead_stack()?;
-    ranges.into_iter().try_for_each(|(start, end)| forget(start, end))
+    program.trim()
+}
+
+/// Where the program's file is mapped and can be let go of, found while /proc can still be read.
+#[derive(Debug)]
+pub struct Program {
+    ranges: Vec<(usize, usize)>,
+}
+
+impl Program {
+    /// Looks.
+    ///
+    /// # Errors
+    /// /proc cannot be read.
+    pub fn find() -> io::Result<Self> {
+        Ok(Self { ranges: unchanged_ranges()? })
+    }
+
+    /// What [`trim`] does, but for the stack, so that a process with threads can, too.
+    ///
+    /// # Errors
+    /// Those of madvise(2).
+    pub fn trim(&self) -> io::Result<()> {
+        // SAFETY: takes a number; returns free pages of this process's own heap to the kernel.
+        unsafe { libc::malloc_trim(0) };
+        self.ranges.iter().try_for_each(|(start, end)| forget(*start, *end))
+    }
 }
 
 /// Lets go of the stack below the frames that are alive: parsing a command line takes more of it than waiting does.
@@ -78,7 +102,7 @@ fn forget(start: usize, end: usize) -> io::Result<()> {
     let address = std::ptr::with_exposed_provenance_mut(start);
     // SAFETY: [start, end) is a private mapping of this program's own file that is read-only and has no anonymous page,
     // that is, no page of it was ever changed (relocated data would be): each is read back from the file, the
-    // same, when it is touched again. The process has one thread, so nothing changes the mapping meanwhile.
+    // same, when it is touched again, by whichever thread. Nothing in this program ever changes such a mapping.
     let result = unsafe { libc::madvise(address, end - start, libc::MADV_DONTNEED) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

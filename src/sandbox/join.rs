@@ -60,7 +60,11 @@ pub fn join(request: &JoinRequest<'_>) -> Result<(Child, Channel), Error> {
             let child = adopt(&outside, &joiner)?;
             // It is among the container's processes, which may stop it: nobody should wait for that for ever.
             outside.set_patience(PATIENCE).map_err(Error::step("start the process"))?;
-            outside.send_go().map_err(Error::step("start the process"))?;
+            outside.send_go().map_err(|e| match e.kind() {
+                // Killed with all that is in its container.
+                io::ErrorKind::BrokenPipe => Error::Vanished,
+                _ => Error::step("start the process")(e),
+            })?;
             Ok((child, outside))
         }
     }

@@ -26,6 +26,7 @@ mod udp;
 
 use super::address::{HOST, Subnet};
 use super::control::{self, Attach, Attached};
+use crate::kernel::memory::Program;
 use crate::netlink::{Refused, link};
 use inside::Inside;
 use relay::{BUFFER, Pipes, Relay};
@@ -151,6 +152,9 @@ pub(super) struct Network {
     members: usize,
     cables: i32,
     since: Instant,
+    /// Whether memory has been used that waiting does not need.
+    swollen: bool,
+    program: Option<Program>,
 }
 
 /// Serves the network until its last container is gone. `control` is its listening socket.
@@ -207,6 +211,8 @@ impl Network {
             members: 0,
             cables: 0,
             since: Instant::now(),
+            swollen: false,
+            program: Program::find().ok(),
         };
         if let Err(e) = network.watch_fixed() {
             return Err((network.control, Refused::to("wait for events")(e)));
@@ -247,7 +253,7 @@ impl Network {
         loop {
             let timeout = if !self.busy.is_empty() {
                 Some(Duration::ZERO)
-            } else if self.members == 0 || !self.pending.is_empty() || self.table_times() {
+            } else if self.members == 0 || self.swollen || !self.pending.is_empty() || self.table_times() {
                 Some(SWEEP)
             } else {
                 None
@@ -365,6 +371,12 @@ impl Network {
         self.sweep_pending(now);
         self.sweep_flows(now);
         self.sweep_questions(now);
+        if std::mem::take(&mut self.swollen)
+            && let Some(program) = &self.program
+        {
+            // What is not given back is only memory.
+            let _ = program.trim();
+        }
     }
 
     // --- containers that come and go -----------------------------------------------------------------------------
@@ -410,6 +422,7 @@ impl Network {
         member: &mut Member,
     ) -> Result<Vec<control::Publish>, Refused> {
         self.cables += 1;
+        self.swollen = true;
         let index = 100 + self.cables;
         let cable = link::cable(&link::Cable {
             name: &attach.cable,
