@@ -36,7 +36,7 @@ pub enum Error {
     #[error("{0}")]
     User(String),
     /// The other side ended without a word.
-    #[error("the container's first process ended before its command was started")]
+    #[error("the process was killed before its command was started")]
     Vanished,
 }
 

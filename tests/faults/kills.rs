@@ -183,3 +183,25 @@ fn prune_of_volumes() {
         }
     });
 }
+
+#[test]
+fn prune_of_containers() {
+    matrix(world!(), &["container", "prune", "-f"], Action::Kill, |world| {
+        let image = tiny();
+        for name in ["a", "b"] {
+            let flags = ["run", "--network", "none", "--name", name, "-v", "/a"];
+            world.engine.ok(&[&flags[..], &[&image, "touch", "/a/f", "/g"]].concat());
+        }
+    });
+}
+
+#[test]
+fn prune_of_images() {
+    let world = world!();
+    let other = world.other.clone();
+    matrix(world, &["image", "prune", "-f"], Action::Kill, |world| {
+        // Without its only name it dangles.
+        world.engine.ok(&["pull", "-q", &other]);
+        world.engine.ok(&["untag", &other]);
+    });
+}
