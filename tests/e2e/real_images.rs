@@ -2,9 +2,10 @@
 //!
 //! They are used, not only started: a page is served, a database is made, asked and found again.
 
-use crate::support::{Engine, eventually, image, setting};
+use crate::support::{Engine, busybox, eventually, has_program, image, run, setting};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 
 /// Starts a container of an image of these, detached, with these flags and words.
 #[track_caller]
@@ -241,4 +242,56 @@ fn postgres_makes_a_database_and_answers_as_a_user_of_its_own() {
     engine.ok(&["wait", "db"]);
     engine.ok(&["start", "db"]);
     eventually("postgres has recovered", || ask("select t from t where n = 1001").stdout == "late\n");
+}
+
+/// Two layers, the second with a file changed and one removed, and a configuration with a bit of everything.
+const BUILDAH: &str = r#"
+    set -e
+    b() { buildah --storage-driver vfs --root "$1/root" --runroot "$1/run" "${@:2}"; }
+    store=$1 busybox=$2
+    cd "$store"
+    mkdir -p bin etc; cp "$busybox" bin/busybox; echo first > etc/kept; echo gone > etc/gone
+    first=$(b "$store" from scratch)
+    b "$store" copy -q "$first" bin /bin
+    b "$store" copy -q --chown 7:8 --chmod 640 "$first" etc /etc
+    b "$store" commit -q "$first" base >/dev/null
+    second=$(b "$store" from base)
+    root=$(b "$store" mount "$second")
+    echo second > "$root/etc/kept"; rm "$root/etc/gone"; ln "$root/bin/busybox" "$root/bin/sh"; chmod u+s "$root/bin/busybox"
+    b "$store" umount "$second" >/dev/null
+    b "$store" config --env COLOUR=green --label made.by=buildah --workingdir /work --user 7:8 --cmd '["-c", "id -u; pwd; echo $COLOUR"]' \
+        --entrypoint '["/bin/sh"]' --stop-signal TERM --port 80 --volume /data "$second"
+    b "$store" commit -q --format oci "$second" "oci-archive:$store/oci.tar:made.test/oci:1" >/dev/null
+    b "$store" commit -q --format docker "$second" "docker-archive:$store/docker.tar:made.test/docker:1" >/dev/null
+"#;
+
+#[test]
+fn images_made_by_buildah_are_run_with_the_digests_that_skopeo_reads() {
+    let engine = engine!();
+    for program in ["buildah", "skopeo"] {
+        require!(has_program(program), &format!("{program} is not installed"));
+    }
+    let store = engine.folder("buildah");
+    let script = engine.file("make.sh", BUILDAH);
+    // What it mounts and whom it gives files to needs a user namespace, which is buildah's own kind.
+    let mut make = Command::new("buildah");
+    make.args(["unshare", "bash", &script, &store, busybox().to_str().unwrap()]);
+    run(make).ok();
+    for (format, reference) in [("oci", "made.test/oci:1"), ("docker", "made.test/docker:1")] {
+        let archive = format!("{store}/{format}.tar");
+        engine.ok(&["load", "-q", "-i", &archive]);
+        let mut inspect = Command::new("skopeo");
+        inspect.args(["inspect", "--raw", &format!("{format}-archive:{archive}")]);
+        let raw: serde_json::Value = serde_json::from_str(&run(inspect).ok()).unwrap();
+        assert_eq!(engine.ok(&["image", "inspect", "-f", "{{.Id}}", reference]), raw["config"]["digest"]);
+        let run = ["run", "--rm", "--network", "none"];
+        assert_eq!(engine.ok(&[&run[..], &[reference]].concat()), "7\n/work\ngreen", "{format}");
+        let look = "cat /etc/kept; ls /etc/gone 2>/dev/null; stat -c '%u:%g %a' /etc/kept; stat -c '%h %a' /bin/sh; ls -d /data";
+        let told = engine.ok(&[&run[..], &["--user", "0", reference, "-c", look]].concat());
+        assert_eq!(told, "second\n7:8 640\n2 4755\n/data", "{format}");
+        assert_eq!(
+            engine.ok(&["image", "inspect", "-f", "{{index .Config.Labels \"made.by\"}}", reference]),
+            "buildah"
+        );
+    }
 }
