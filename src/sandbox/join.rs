@@ -10,6 +10,7 @@ use super::mounts::make_terminal;
 use super::{Channel, Error, FromInit, Process, Stdio};
 use crate::kernel::process::{self, Child, CloneFlags, Side};
 use crate::rooted_fs::Root;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, WaitId, WaitIdOptions};
 use rustix::termios::Winsize;
 use std::io;
@@ -72,7 +73,7 @@ pub fn join(request: &JoinRequest<'_>) -> Result<(Child, Channel), Error> {
 
 /// The process that a joiner has cloned for us, and that waits for [`Channel::send_go`].
 pub(super) fn adopt(outside: &Channel, joiner: &Child) -> Result<Child, Error> {
-    let first = outside.receive().map_err(Error::step("start the process"));
+    let first = first_word(outside, joiner);
     let _ = rustix::process::waitid(WaitId::PidFd(joiner.pidfd.as_fd()), WaitIdOptions::EXITED);
     match first? {
         FromInit::Pid(pid) => {
@@ -85,6 +86,28 @@ pub(super) fn adopt(outside: &Channel, joiner: &Child) -> Result<Child, Error> {
         }
         FromInit::Failed(error) => Err(error),
         _ => Err(Error::Vanished),
+    }
+}
+
+/// What the joiner says. One that is killed before it says anything has cloned a child that we do not know, or has not: that
+/// child would keep the channel open and wait for us, as we for it. It ends when the caller, with [`Error::Vanished`],
+/// lets go of the channel.
+fn first_word(outside: &Channel, joiner: &Child) -> Result<FromInit, Error> {
+    let step = || Error::step("start the process");
+    let ready = |fds: &mut [PollFd<'_>], timeout: PollTimeout| loop {
+        match poll(fds, timeout) {
+            Err(nix::Error::EINTR) => {}
+            Err(e) => break Err(step()(io::Error::from(e))),
+            Ok(_) => break Ok(fds[0].any() == Some(true)),
+        }
+    };
+    let channel = || PollFd::new(outside.as_fd(), PollFlags::POLLIN);
+    let mut both = [channel(), PollFd::new(joiner.pidfd.as_fd(), PollFlags::POLLIN)];
+    // It may have spoken and ended between the looks at the one and the other.
+    if ready(&mut both, PollTimeout::NONE)? || ready(&mut [channel()], PollTimeout::ZERO)? {
+        outside.receive().map_err(step())
+    } else {
+        Err(Error::Vanished)
     }
 }
 
