@@ -70,6 +70,9 @@ _coracle() {
             coracle,logs)
                 cmd="coracle__subcmd__logs"
                 ;;
+            coracle,network)
+                cmd="coracle__subcmd__network"
+                ;;
             coracle,pause)
                 cmd="coracle__subcmd__pause"
                 ;;
@@ -277,6 +280,30 @@ _coracle() {
             coracle__subcmd__image,untag)
                 cmd="coracle__subcmd__image__subcmd__untag"
                 ;;
+            coracle__subcmd__network,create)
+                cmd="coracle__subcmd__network__subcmd__create"
+                ;;
+            coracle__subcmd__network,exists)
+                cmd="coracle__subcmd__network__subcmd__exists"
+                ;;
+            coracle__subcmd__network,inspect)
+                cmd="coracle__subcmd__network__subcmd__inspect"
+                ;;
+            coracle__subcmd__network,list)
+                cmd="coracle__subcmd__network__subcmd__ls"
+                ;;
+            coracle__subcmd__network,ls)
+                cmd="coracle__subcmd__network__subcmd__ls"
+                ;;
+            coracle__subcmd__network,prune)
+                cmd="coracle__subcmd__network__subcmd__prune"
+                ;;
+            coracle__subcmd__network,remove)
+                cmd="coracle__subcmd__network__subcmd__rm"
+                ;;
+            coracle__subcmd__network,rm)
+                cmd="coracle__subcmd__network__subcmd__rm"
+                ;;
             coracle__subcmd__store,check)
                 cmd="coracle__subcmd__store__subcmd__verify"
                 ;;
@@ -326,7 +353,7 @@ _coracle() {
 
     case "${cmd}" in
         coracle)
-            opts="-v -h --root --runroot --version --help run create start stop restart kill pause unpause rm remove rename exec attach ps cp diff export logs wait stats update port top inspect pull images rmi tag untag load save import history search container image volume store system unshare info version doctor completion"
+            opts="-v -h --root --runroot --version --help run create start stop restart kill pause unpause rm remove rename exec attach ps cp diff export logs wait stats update port top inspect pull images rmi tag untag load save import history search container image network volume store system unshare info version doctor completion"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -426,7 +453,7 @@ _coracle() {
             return 0
             ;;
         coracle__subcmd__container__subcmd__create)
-            opts="-i -t -w -u -h -l -e -v -p -m -c -q --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
+            opts="-i -t -w -u -h -l -e -v -p -m -c -q --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --ip --network-alias --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -549,6 +576,14 @@ _coracle() {
                     return 0
                     ;;
                 --network)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network-alias)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1184,7 +1219,7 @@ _coracle() {
             return 0
             ;;
         coracle__subcmd__container__subcmd__run)
-            opts="-d -a -i -t -w -u -h -l -e -v -p -m -c -q --detach --attach --preserve-fds --rmi --sig-proxy --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
+            opts="-d -a -i -t -w -u -h -l -e -v -p -m -c -q --detach --attach --preserve-fds --rmi --sig-proxy --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --ip --network-alias --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1319,6 +1354,14 @@ _coracle() {
                     return 0
                     ;;
                 --network)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network-alias)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1858,7 +1901,7 @@ _coracle() {
             return 0
             ;;
         coracle__subcmd__create)
-            opts="-i -t -w -u -h -l -e -v -p -m -c -q --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
+            opts="-i -t -w -u -h -l -e -v -p -m -c -q --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --ip --network-alias --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1981,6 +2024,14 @@ _coracle() {
                     return 0
                     ;;
                 --network)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network-alias)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2915,6 +2966,160 @@ _coracle() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        coracle__subcmd__network)
+            opts="-h --help create ls list inspect rm remove prune exists"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coracle__subcmd__network__subcmd__create)
+            opts="-d -h --driver --subnet --gateway --ip-range --internal --disable-dns --label --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --driver)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --subnet)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --gateway)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ip-range)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --label)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coracle__subcmd__network__subcmd__exists)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coracle__subcmd__network__subcmd__inspect)
+            opts="-f -h --format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coracle__subcmd__network__subcmd__ls)
+            opts="-f -q -n -h --filter --format --no-trunc --quiet --noheading --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coracle__subcmd__network__subcmd__prune)
+            opts="-f -h --force --filter --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coracle__subcmd__network__subcmd__rm)
+            opts="-f -t -h --force --time --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --time)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         coracle__subcmd__pause)
             opts="-a -h --all --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -3136,7 +3341,7 @@ _coracle() {
             return 0
             ;;
         coracle__subcmd__run)
-            opts="-d -a -i -t -w -u -h -l -e -v -p -m -c -q --detach --attach --preserve-fds --rmi --sig-proxy --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
+            opts="-d -a -i -t -w -u -h -l -e -v -p -m -c -q --detach --attach --preserve-fds --rmi --sig-proxy --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --ip --network-alias --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -3271,6 +3476,14 @@ _coracle() {
                     return 0
                     ;;
                 --network)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --network-alias)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

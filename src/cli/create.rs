@@ -7,7 +7,7 @@ use crate::container::create::{Created, create};
 use crate::container::request::{MountSource, NetworkMode};
 use crate::container::{lifecycle, recover};
 use crate::image::ImageStore;
-use crate::network;
+use crate::network::{self, Networks};
 use crate::output;
 use crate::state::{self, Durability};
 use clap::ArgMatches;
@@ -46,6 +46,9 @@ pub(super) fn make(engine: &Engine, options: &CreateOptions) -> anyhow::Result<C
              gives it the host's network, --network none leaves this note out)",
         );
         request.network = NetworkMode::None;
+    }
+    if let NetworkMode::Named(joined) = &mut request.network {
+        joined.network = Networks::new(&engine.paths).find(&joined.network)?.name;
     }
     engine.mention_single_id();
     if options.replace

@@ -53,14 +53,11 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "hosts-file",
     "init-ctr",
     "intel-rdt-closid",
-    "ip",
     "ip6",
     "isolation",
     "link",
     "link-local-ip",
     "mac-address",
-    "net-alias",
-    "network-alias",
     "no-healthcheck",
     "pod",
     "pod-id-file",
@@ -129,7 +126,11 @@ pub(super) fn define(to: Command) -> Command {
             .help("no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable"),
     ]);
     let to = to.next_help_heading("Network").args([
-        list("network", "MODE").alias("net").help("Network: bridge (default), none or host"),
+        list("network", "MODE")
+            .alias("net")
+            .help("Network: bridge (default), none, host, or NAME[:ip=ADDRESS,alias=NAME]"),
+        option("ip", "ADDRESS").help("Have this address on the network"),
+        list("network-alias", "NAME").alias("net-alias").help("Be found by this name on the network, too"),
         list("publish", "PORTS").short('p').help("Publish [[IP:][HOST-PORT]:]PORT[/tcp|/udp] on the host"),
         list("add-host", "NAME:IP").help("Add a line to /etc/hosts"),
         list("dns", "IP").help("Use this name server; 'none' leaves /etc/resolv.conf alone"),
@@ -310,14 +311,30 @@ fn mounts(args: &ArgMatches, host: &Host) -> Result<Vec<MountRequest>, Error> {
 }
 
 fn network(args: &ArgMatches) -> Result<NetworkMode, Error> {
-    match args.each("network", parse::network)?[..] {
-        [] => Ok(NetworkMode::Default),
-        [ref only] => Ok(only.clone()),
-        _ => Err(Error::usage(
-            "none and host are whole networks: only one can be given",
-            "give --network once",
-        )),
+    let mut mode = match &args.each("network", parse::network)?[..] {
+        [] => NetworkMode::Default,
+        [only] => only.clone(),
+        _ => {
+            return Err(Error::usage("a container cannot be on several networks yet", "give --network once"));
+        }
+    };
+    let ip = args.parsed("ip", parse::ipv4)?;
+    let aliases = args.texts("network-alias").into_iter().map(str::to_owned);
+    match &mut mode {
+        NetworkMode::Named(joined) => {
+            joined.ip = ip.or(joined.ip);
+            joined.aliases.extend(aliases);
+        }
+        // docker: addresses and names are for networks that the user has made.
+        _ if ip.is_some() || aliases.count() > 0 => {
+            return Err(Error::usage(
+                "--ip and --network-alias are for networks that were made by 'coracle network create'",
+                "give such a network with --network, or leave them out",
+            ));
+        }
+        _ => {}
     }
+    Ok(mode)
 }
 
 fn security(args: &ArgMatches, host: &Host) -> Result<SecurityOptions, Error> {

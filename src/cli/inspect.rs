@@ -5,9 +5,10 @@ use super::engine::Engine;
 use super::selection::latest;
 use super::stores::{self, Stores};
 use super::{Action, Context, Entry, Error, parse};
-use super::{container_view, image_view, volume};
+use super::{container_view, image_view, network, volume};
 use crate::container::lifecycle;
 use crate::container::store::Container;
+use crate::network::{self as networks, Networks};
 use crate::output::{self, template::Template};
 use crate::volume::{self as volumes, Volumes};
 use crate::{image, state};
@@ -47,10 +48,18 @@ pub const VOLUME: Entry = Entry {
     ..ENTRY
 };
 
+/// `coracle network inspect`.
+pub const NETWORK: Entry = Entry {
+    about: "Show all there is to know about networks",
+    usage: "[OPTIONS] NETWORK [NETWORK...]",
+    action: Action::Leaf { define: define_kind, unsupported: &["verbose,v"], run: run_network },
+    ..ENTRY
+};
+
 /// What is looked for under a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A container, else an image, else a volume.
+    /// A container, else an image, else a volume, else a network.
     Any,
     /// A container.
     Container,
@@ -58,6 +67,8 @@ pub enum Kind {
     Image,
     /// A volume.
     Volume,
+    /// A network.
+    Network,
 }
 
 /// What `inspect` is asked for.
@@ -93,8 +104,9 @@ fn define_container(command: Command) -> Command {
 }
 
 fn define(command: Command) -> Command {
-    let kind =
-        option("type", "TYPE").short('t').help("Look only for a container, image or volume (default all)");
+    let kind = option("type", "TYPE")
+        .short('t')
+        .help("Look only for a container, image, volume or network (default all)");
     define_container(command).arg(kind)
 }
 
@@ -114,8 +126,9 @@ fn kind(text: &str) -> Result<Kind, parse::Invalid> {
         "container" => Ok(Kind::Container),
         "image" => Ok(Kind::Image),
         "volume" => Ok(Kind::Volume),
-        "network" | "pod" => Err(parse::Invalid::new(format!("type '{text}' is not supported yet"))),
-        _ => Err(parse::Invalid::unknown("type", text, &["all", "container", "image", "volume"])),
+        "network" => Ok(Kind::Network),
+        "pod" => Err(parse::Invalid::new(format!("type '{text}' is not supported yet"))),
+        _ => Err(parse::Invalid::unknown("type", text, &["all", "container", "image", "volume", "network"])),
     }
 }
 
@@ -133,6 +146,10 @@ fn run_image(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
 
 fn run_volume(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     show(context, &options(args, Kind::Volume))
+}
+
+fn run_network(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
+    show(context, &options(args, Kind::Network))
 }
 
 /// Shows what is found; what is not is an error at the end.
@@ -175,7 +192,7 @@ fn show(context: &Context, options: &InspectOptions) -> anyhow::Result<u8> {
     Ok(worst)
 }
 
-/// The thing of this name: of the kind asked for, or the first of container, image and volume.
+/// The thing of this name: of the kind asked for, or the first of container, image, volume and network.
 fn look_up(engine: &Engine, options: &InspectOptions, name: &str) -> anyhow::Result<Value> {
     let any = options.kind == Kind::Any;
     if any || options.kind == Kind::Container {
@@ -194,11 +211,18 @@ fn look_up(engine: &Engine, options: &InspectOptions, name: &str) -> anyhow::Res
             Err(error) => return Err(error.into()),
         }
     }
-    match Volumes::new(&engine.paths).get(name) {
-        Ok(volume) => Ok(volume::inspect(&volume)),
-        Err(volumes::Error::Missing(_) | volumes::Error::Name(_)) if any => Err(Error::usage(
+    if any || options.kind == Kind::Volume {
+        match Volumes::new(&engine.paths).get(name) {
+            Ok(volume) => return Ok(volume::inspect(&volume)),
+            Err(volumes::Error::Missing(_) | volumes::Error::Name(_)) if any => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match Networks::new(&engine.paths).find(name) {
+        Ok(network) => Ok(network::inspect(&engine.paths, &network)?),
+        Err(networks::Error::Missing(_)) if any => Err(Error::usage(
             format!("no such object: {name}"),
-            "'coracle ps -a', 'coracle images' and 'coracle volume ls' list what there is",
+            "'coracle ps -a', 'coracle images', 'coracle volume ls' and 'coracle network ls' list what there is",
         )
         .into()),
         Err(error) => Err(error.into()),

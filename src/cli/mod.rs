@@ -19,6 +19,7 @@ mod engine;
 mod error;
 mod image_view;
 mod limits_view;
+pub mod network;
 mod network_view;
 pub mod parse;
 mod stores;
@@ -218,6 +219,7 @@ pub static COMMANDS: &[Entry] = &[
     search::ENTRY,
     container::ENTRY,
     image::ENTRY,
+    network::ENTRY,
     volume::ENTRY,
     store::ENTRY,
     system::ENTRY,

@@ -4,16 +4,17 @@ use crate::container::record::Record;
 use crate::container::request::NetworkMode;
 use crate::container::store::Container;
 use crate::netlink::link::mac_of;
-use crate::network::{DEFAULT, Publish, Subnet, Transport};
+use crate::network::{DEFAULT, Publish, Transport};
 use serde_json::{Map, Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// What its network is called.
-pub(super) fn network_text(record: &Record) -> &'static str {
-    match record.network {
+pub(super) fn network_text(record: &Record) -> &str {
+    match &record.network {
         NetworkMode::Default => DEFAULT,
         NetworkMode::None => "none",
         NetworkMode::Host => "host",
+        NetworkMode::Named(joined) => &joined.network,
     }
 }
 
@@ -55,13 +56,13 @@ pub(super) fn port_bindings(published: &[Publish]) -> Value {
 pub(super) fn network_settings(container: &Container) -> Value {
     let live = container.live.as_ref();
     let address = live.and_then(|live| live.address);
-    let subnet = Subnet::DEFAULT;
+    let way = live.and_then(|live| live.way);
     let mac = |a: Ipv4Addr| mac_of(a).map(|b| format!("{b:02x}")).join(":");
     let addresses = || {
         json!({
-            "Gateway": address.map_or_else(String::new, |_| subnet.gateway().to_string()),
+            "Gateway": way.map_or_else(String::new, |(_, gateway)| gateway.to_string()),
             "IPAddress": address.map_or_else(String::new, |a| a.to_string()),
-            "IPPrefixLen": address.map_or(0, |_| subnet.prefix),
+            "IPPrefixLen": way.map_or(0, |(prefix, _)| prefix),
             "IPv6Gateway": "",
             "GlobalIPv6Address": "",
             "GlobalIPv6PrefixLen": 0,
@@ -74,7 +75,11 @@ pub(super) fn network_settings(container: &Container) -> Value {
         fields.insert("SandboxID".into(), "".into());
         fields.insert("SandboxKey".into(), "".into());
         fields.insert("Ports".into(), port_bindings(live.map_or(&[], |l| &l.published)));
-        fields.insert("Networks".into(), json!({ network_text(&container.record): addresses() }));
+        let mut own = addresses();
+        if let (Value::Object(own), NetworkMode::Named(joined)) = (&mut own, &container.record.network) {
+            own.insert("Aliases".into(), json!(joined.aliases));
+        }
+        fields.insert("Networks".into(), json!({ network_text(&container.record): own }));
     }
     value
 }

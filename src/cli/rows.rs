@@ -41,6 +41,13 @@ pub const IMAGES_AND_DIGESTS: Listing<'static> = Listing {
 pub const VOLUMES: Listing<'static> =
     Listing { table: "{{.Driver}}\t{{.Name}}", quiet: "Name", heads: &[("Name", "VOLUME NAME")] };
 
+/// `network ls`.
+pub const NETWORKS: Listing<'static> = Listing {
+    table: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
+    quiet: "ID",
+    heads: &[("ID", "NETWORK ID"), ("CreatedAt", "CREATED AT")],
+};
+
 /// A line of `ps`.
 #[derive(Clone, Debug)]
 pub struct ContainerRow<'a> {

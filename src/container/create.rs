@@ -260,7 +260,7 @@ pub fn plan(
     }
     let network = match request.network {
         NetworkMode::Host => Network::Host,
-        NetworkMode::Default | NetworkMode::None => Network::None,
+        NetworkMode::Default | NetworkMode::None | NetworkMode::Named(_) => Network::None,
     };
     let joined = surroundings.joined.as_ref();
     let sharing = super::joins::sharing(request, joined)?;

@@ -213,10 +213,19 @@ fn supervise(
     if let (Some(init), Some(monitor)) = (init, monitor) {
         let kept = cgroup.as_ref().map(|made| made.kept.clone());
         let address = connection.as_ref().map(Connection::address);
+        let way = connection.as_ref().map(Connection::way);
         let published =
             connection.as_ref().map(|connection| connection.published().to_vec()).unwrap_or_default();
-        let live =
-            Live { monitor, init, started, boot_id: state::boot_id()?, cgroup: kept, address, published };
+        let live = Live {
+            monitor,
+            init,
+            started,
+            boot_id: state::boot_id()?,
+            cgroup: kept,
+            address,
+            way,
+            published,
+        };
         state::write_json(&places.run.join("live.json"), &live, Durability::Process)?;
     }
 

@@ -362,7 +362,7 @@ pub(super) fn write_files(
     if !settings.files.no_hostname {
         files.push(("hostname", etc_files::hostname(&record.spec.hostname)?.into()));
     }
-    let gateway = lease.map(|lease| lease.subnet().gateway().into());
+    let gateway = lease.map(|lease| lease.network().gateway.into());
     if !settings.files.no_resolv_conf {
         files.push(("resolv.conf", etc_files::resolv_conf(&of_host, &record.dns, host, gateway)?.into()));
     }

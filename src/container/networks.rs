@@ -7,7 +7,7 @@ use super::request::NetworkMode;
 use super::session::Companion;
 use super::store::Places;
 use crate::kernel::process::Child;
-use crate::network::{Config, DEFAULT, INTERFACE, Lease, Member, Publish, Subnet};
+use crate::network::{self, INTERFACE, Lease, Member, Network, Networks, Publish};
 use crate::sandbox::{self, Interface};
 use crate::state::{Lock, Paths};
 use std::net::Ipv4Addr;
@@ -15,16 +15,26 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// An address for a container that is about to start, if it is on a network.
 pub(super) fn lease(paths: &Paths, record: &Record) -> Result<Option<Lease>, Error> {
-    if record.network != NetworkMode::Default {
-        return Ok(None);
+    let (network, joined) = match &record.network {
+        NetworkMode::None | NetworkMode::Host => return Ok(None),
+        NetworkMode::Default => (Network::default_one(), None),
+        NetworkMode::Named(joined) => (Networks::new(paths).find(&joined.network)?, Some(joined)),
+    };
+    if network.internal && !record.publish.is_empty() {
+        return Err(network::Error::PublishInternal(network.name).into());
     }
-    let config = Config { name: DEFAULT.to_owned(), subnet: Subnet::DEFAULT, isolated: true };
+    let id = &record.id;
+    let mut names = vec![record.name.clone()];
+    names.extend(joined.into_iter().flat_map(|joined| joined.aliases.clone()));
+    // The whole id is longer than a part of a name may be (RFC 1035, 63 bytes).
+    names.extend([record.spec.hostname.clone(), id.short().to_owned()]);
+    let wanted = joined.and_then(|joined| joined.ip);
     // Who has an address and does not run has been killed.
     let runs = |owner: &str| {
         ContainerId::parse(owner)
             .is_some_and(|id| Lock::is_held(&Places::of(paths, &id).lock()).unwrap_or(true))
     };
-    Ok(Some(Lease::take(paths, config, record.id.as_str(), runs)?))
+    Ok(Some(Lease::take(paths, network.config(), id.as_str(), names, wanted, runs)?))
 }
 
 /// The network namespace of a container's first process. To be asked for before that goes on: later nobody may look
@@ -36,12 +46,12 @@ pub(super) fn namespace_of(child: &Child) -> Result<OwnedFd, Error> {
 
 /// What its first process has to set up.
 pub(super) fn interface(member: &Member) -> Interface {
-    let subnet = member.subnet();
+    let network = member.network();
     Interface {
         index: INTERFACE,
         address: member.address().into(),
-        prefix: subnet.prefix,
-        gateway: subnet.gateway().into(),
+        prefix: network.subnet.prefix,
+        gateway: network.gateway.into(),
     }
 }
 
@@ -64,6 +74,12 @@ impl Connection {
     /// The container's address.
     pub(super) fn address(&self) -> Ipv4Addr {
         self.member.address()
+    }
+
+    /// The bits of its network, and the way out.
+    pub(super) fn way(&self) -> (u8, Ipv4Addr) {
+        let network = self.member.network();
+        (network.subnet.prefix, network.gateway)
     }
 
     /// Its ports, as they are on the host.

@@ -170,6 +170,9 @@ pub struct Live {
     /// Its address on its network.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
+    /// The bits of its network, and the network's own address.
+    #[serde(default)]
+    pub way: Option<(u8, Ipv4Addr)>,
     /// Its ports that the host listens for, as they are.
     #[serde(default)]
     pub published: Vec<Publish>,

@@ -277,6 +277,21 @@ pub enum NetworkMode {
     None,
     /// The host's own network.
     Host,
+    /// One that the user has made.
+    Named(Joined),
+}
+
+/// How a container is on a network that the user has made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The network's name.
+    pub network: String,
+    /// `--ip`.
+    #[serde(default)]
+    pub ip: Option<std::net::Ipv4Addr>,
+    /// `--network-alias`.
+    #[serde(default)]
+    pub aliases: Vec<String>,
 }
 
 /// `--security-opt`.

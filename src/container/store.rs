@@ -158,7 +158,16 @@ fn of_monitor(started: &Started, monitor: ProcessId) -> Option<Live> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
     let init = children.split_whitespace().find_map(|child| ProcessId::of(child.parse().ok()?))?;
     let (started, boot_id) = (started.started, started.boot_id.clone());
-    Some(Live { monitor, init, started, boot_id, cgroup: None, address: None, published: Vec::new() })
+    Some(Live {
+        monitor,
+        init,
+        started,
+        boot_id,
+        cgroup: None,
+        address: None,
+        way: None,
+        published: Vec::new(),
+    })
 }
 
 /// Whether a cgroup is frozen is for the kernel to tell.

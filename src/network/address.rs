@@ -30,9 +30,19 @@ impl Subnet {
         1u32.checked_shl(32 - u32::from(self.prefix)).map_or(u32::MAX, |n| n - 1)
     }
 
-    /// The network's own address, the first one.
-    pub fn gateway(self) -> Ipv4Addr {
+    /// The first address that somebody can have.
+    pub fn first(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.network.to_bits() + 1)
+    }
+
+    /// Whether somebody can have this address: it is of this network, and neither its first nor its last.
+    pub fn is_host(self, address: Ipv4Addr) -> bool {
+        self.contains(address) && ![0, self.hosts()].contains(&(address.to_bits() & self.hosts()))
+    }
+
+    /// Whether an address is in both.
+    pub fn overlaps(self, other: Subnet) -> bool {
+        self.contains(other.network) || other.contains(self.network)
     }
 
     /// Whether an address is of this network.
@@ -41,31 +51,57 @@ impl Subnet {
     }
 }
 
+impl std::fmt::Display for Subnet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.network, self.prefix)
+    }
+}
+
+impl std::str::FromStr for Subnet {
+    type Err = &'static str;
+
+    /// `10.1.2.0/24`; bits that are not the network's are cleared, as podman does.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (address, prefix) =
+            text.split_once('/').ok_or("expected an address and a prefix, as in 10.1.2.0/24")?;
+        let address: Ipv4Addr = address.parse().map_err(|_| "expected an IPv4 address before the slash")?;
+        let prefix = prefix.parse().ok().filter(|prefix| (8..=29).contains(prefix));
+        let prefix =
+            prefix.ok_or("the prefix has to be between 8 and 29, for networks of 8 addresses or more")?;
+        let mut subnet = Self { network: address, prefix };
+        subnet.network = Ipv4Addr::from_bits(address.to_bits() & !subnet.hosts());
+        Ok(subnet)
+    }
+}
+
+/// The addresses that a network has for its containers.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool {
+    /// The network's addresses.
+    pub subnet: Subnet,
+    /// Those that are given to who asks for none.
+    pub range: Subnet,
+    /// The network's own.
+    pub gateway: Ipv4Addr,
+}
+
 /// Takes a free address for a container. `is_alive` tells whether the owner of an address still has it.
 pub fn lease(
     folder: &Path,
-    subnet: Subnet,
+    pool: Pool,
     owner: &str,
     is_alive: impl Fn(&str) -> bool,
 ) -> Result<Ipv4Addr, Error> {
     state::create_dir_private(folder)?;
     // Where to begin: an address that was just given back is not given out again at once, since others may remember it.
-    let begin = u32::from_be_bytes(first_four(owner)) % (subnet.hosts() - 3);
-    for step in 0..subnet.hosts() - 3 {
-        let number = 2 + (begin + step) % (subnet.hosts() - 3);
-        let address = Ipv4Addr::from_bits(subnet.network.to_bits() + number);
-        let link = folder.join(address.to_string());
-        for _ in 0..2 {
-            match std::os::unix::fs::symlink(owner, &link) {
-                Ok(()) => return Ok(address),
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(Error::Io { action: "create", path: link, source }),
-            }
-            let holder = std::fs::read_link(&link).ok();
-            if holder.as_deref().and_then(Path::to_str).is_some_and(&is_alive) {
-                break;
-            }
-            state::remove_file_if_there(&link)?;
+    let last = pool.range.hosts();
+    let begin = u32::from_be_bytes(first_four(owner)) & last;
+    for step in 0..=last {
+        let number = begin.wrapping_add(step) & last;
+        let address = Ipv4Addr::from_bits(pool.range.network.to_bits() + number);
+        let is_usable = pool.subnet.is_host(address) && address != pool.gateway;
+        if is_usable && take(folder, address, owner, &is_alive)? {
+            return Ok(address);
         }
     }
     Err(Error::Io {
@@ -73,6 +109,30 @@ pub fn lease(
         path: folder.to_owned(),
         source: ErrorKind::AddrInUse.into(),
     })
+}
+
+/// Takes this address for a container; whether it was free.
+pub fn take(
+    folder: &Path,
+    address: Ipv4Addr,
+    owner: &str,
+    is_alive: impl Fn(&str) -> bool,
+) -> Result<bool, Error> {
+    state::create_dir_private(folder)?;
+    let link = folder.join(address.to_string());
+    for _ in 0..2 {
+        match std::os::unix::fs::symlink(owner, &link) {
+            Ok(()) => return Ok(true),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(Error::Io { action: "create", path: link, source }),
+        }
+        let holder = std::fs::read_link(&link).ok();
+        if holder.as_deref().and_then(Path::to_str).is_some_and(&is_alive) {
+            return Ok(false);
+        }
+        state::remove_file_if_there(&link)?;
+    }
+    Ok(false)
 }
 
 /// Gives an address back.
@@ -100,17 +160,19 @@ mod tests {
     fn every_address_is_leased_once_and_again_when_its_owner_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let subnet = Subnet { network: Ipv4Addr::new(10, 1, 2, 0), prefix: 29 };
-        assert_eq!(subnet.gateway(), Ipv4Addr::new(10, 1, 2, 1));
+        let gateway = subnet.first();
+        assert_eq!(gateway, Ipv4Addr::new(10, 1, 2, 1));
+        let pool = Pool { subnet, range: subnet, gateway };
         assert!(subnet.contains(Ipv4Addr::new(10, 1, 2, 7)) && !subnet.contains(Ipv4Addr::new(10, 1, 2, 8)));
         let mut got: Vec<_> =
-            (0..4).map(|i| lease(dir.path(), subnet, &format!("{i:08x}"), |_| true).unwrap()).collect();
+            (0..5).map(|i| lease(dir.path(), pool, &format!("{i:08x}"), |_| true).unwrap()).collect();
         got.sort();
-        assert_eq!(got, [2, 3, 4, 5].map(|n| Ipv4Addr::new(10, 1, 2, n)));
-        assert!(lease(dir.path(), subnet, "ffffffff", |_| true).is_err());
-        let again = lease(dir.path(), subnet, "ffffffff", |owner| owner != "00000002").unwrap();
+        assert_eq!(got, [2, 3, 4, 5, 6].map(|n| Ipv4Addr::new(10, 1, 2, n)));
+        assert!(lease(dir.path(), pool, "ffffffff", |_| true).is_err());
+        let again = lease(dir.path(), pool, "ffffffff", |owner| owner != "00000002").unwrap();
         release(dir.path(), again, "another").unwrap();
-        assert!(lease(dir.path(), subnet, "eeeeeeee", |_| true).is_err());
+        assert!(lease(dir.path(), pool, "eeeeeeee", |_| true).is_err());
         release(dir.path(), again, "ffffffff").unwrap();
-        assert_eq!(lease(dir.path(), subnet, "eeeeeeee", |_| true).unwrap(), again);
+        assert_eq!(lease(dir.path(), pool, "eeeeeeee", |_| true).unwrap(), again);
     }
 }

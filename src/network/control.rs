@@ -43,6 +43,8 @@ pub struct Attach {
     pub cable: String,
     /// The container's address.
     pub address: Ipv4Addr,
+    /// What others on the network may call it.
+    pub names: Vec<String>,
     /// What is published.
     pub publish: Vec<Publish>,
 }

@@ -16,10 +16,12 @@ mod address;
 mod control;
 mod guard;
 mod process;
+mod record;
 
 pub use address::{HOST, Subnet};
 pub use control::{Publish, Transport};
 pub use process::Config;
+pub use record::{Listed, Network, Networks, NewNetwork, routes};
 
 use crate::diagnose::Diagnose;
 use crate::kernel::process::{Side, close_all_from, exit_now, fork, set_title};
@@ -45,7 +47,7 @@ pub fn is_possible() -> bool {
     rustix::fs::access("/dev/net/tun", Access::READ_OK | Access::WRITE_OK).is_ok()
 }
 
-/// Why a container is not connected.
+/// Why a network cannot be made or used, or a container is not connected.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// State on disk.
@@ -61,6 +63,61 @@ pub enum Error {
         /// Its number.
         errno: i32,
     },
+    /// Not a name of a network.
+    #[error(
+        "'{0}' cannot be the name of a network: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed, at most 200 characters"
+    )]
+    Name(String),
+    /// A name that means something else.
+    #[error("'{0}' cannot be the name of a network: it has another meaning")]
+    Reserved(String),
+    /// The name is taken.
+    #[error("network with name {0} already exists")]
+    Exists(String),
+    /// There is no such network.
+    #[error("no such network: {0}")]
+    Missing(String),
+    /// Several ids begin so.
+    #[error("{0} is the start of more than one network's id")]
+    Ambiguous(String),
+    /// The record is another's.
+    #[error("the record of network {0} has another name in it")]
+    Foreign(String),
+    /// Containers use it.
+    #[error("network {name} is being used by container(s) {}", users.join(", "))]
+    InUse {
+        /// The network.
+        name: String,
+        /// Ids of the containers.
+        users: Vec<String>,
+    },
+    /// Another network has these addresses.
+    #[error("subnet {subnet} overlaps with {by}, which is another network's")]
+    SubnetTaken {
+        /// What was asked for.
+        subnet: Subnet,
+        /// The other one.
+        by: Subnet,
+    },
+    /// An address or a range from somewhere else.
+    #[error("{what} {address} is not in the network's subnet {subnet}, or nobody can have it")]
+    NotInSubnet {
+        /// What it was to be.
+        what: &'static str,
+        /// The address.
+        address: String,
+        /// The network's.
+        subnet: Subnet,
+    },
+    /// Another container has the address.
+    #[error("address {0} is already in use")]
+    AddressTaken(Ipv4Addr),
+    /// All are taken.
+    #[error("no free subnet is left for another network")]
+    NoSubnet,
+    /// Nobody can come in there.
+    #[error("ports of a container on the internal network {0} cannot be published")]
+    PublishInternal(String),
     /// It cannot be talked to.
     #[error("cannot {action}")]
     Talk {
@@ -96,7 +153,20 @@ impl Diagnose for Error {
                 "the kernel needs tun, bridge, veth and nf_tables with tproxy; --network host and --network none do without"
                     .into(),
             ),
-            Error::Talk { .. } => None,
+            Error::Missing(_) => Some("'coracle network ls' lists those that there are".into()),
+            Error::InUse { .. } => Some("remove the containers first, or 'coracle network rm -f'".into()),
+            Error::SubnetTaken { .. } | Error::NoSubnet => {
+                Some("choose another --subnet, or leave it out; 'coracle network prune' removes unused ones".into())
+            }
+            Error::AddressTaken(_) => Some("choose another, or leave --ip out".into()),
+            Error::PublishInternal(_) => Some("leave out -p, or use a network that is not internal".into()),
+            Error::Foreign(name) => Some(format!("'coracle network rm {name}' removes it")),
+            Error::Name(_)
+            | Error::Reserved(_)
+            | Error::Exists(_)
+            | Error::Ambiguous(_)
+            | Error::NotInSubnet { .. }
+            | Error::Talk { .. } => None,
         }
     }
 }
@@ -108,6 +178,7 @@ pub struct Lease {
     config: Config,
     address: Ipv4Addr,
     owner: String,
+    names: Vec<String>,
 }
 
 /// A container on a network, for as long as this lives.
@@ -148,16 +219,33 @@ fn talk(action: &'static str) -> impl FnOnce(io::Error) -> Error {
 }
 
 impl Lease {
-    /// Takes an address for a container (its id). `is_alive` tells whether the container that has an address still runs.
+    /// Takes an address for a container (its id), this one or any; `names` are what others on the network may call it.
+    /// `is_alive` tells whether the container that has an address still runs.
     pub fn take(
         paths: &Paths,
         config: Config,
         owner: &str,
+        names: Vec<String>,
+        wanted: Option<Ipv4Addr>,
         is_alive: impl Fn(&str) -> bool,
     ) -> Result<Self, Error> {
         let folder = paths.run().join("networks").join(&config.name);
-        let address = address::lease(&folder.join("leases"), config.subnet, owner, is_alive)?;
-        Ok(Self { folder, config, address, owner: owner.to_owned() })
+        let leases = folder.join("leases");
+        let Config { subnet, gateway, .. } = config;
+        let address = match wanted {
+            None => {
+                let pool = address::Pool { subnet, range: config.range.unwrap_or(subnet), gateway };
+                address::lease(&leases, pool, owner, is_alive)?
+            }
+            Some(address) if !subnet.is_host(address) => {
+                return Err(Error::NotInSubnet { what: "address", address: address.to_string(), subnet });
+            }
+            Some(address) if address == gateway || !address::take(&leases, address, owner, is_alive)? => {
+                return Err(Error::AddressTaken(address));
+            }
+            Some(address) => address,
+        };
+        Ok(Self { folder, config, address, owner: owner.to_owned(), names })
     }
 
     /// The container's address.
@@ -166,8 +254,8 @@ impl Lease {
     }
 
     /// Its network.
-    pub fn subnet(&self) -> Subnet {
-        self.config.subnet
+    pub fn network(&self) -> &Config {
+        &self.config
     }
 
     /// Connects to the network's process, which is started if there is none. The caller is root in the user's
@@ -197,8 +285,8 @@ impl Member {
     }
 
     /// Its network.
-    pub fn subnet(&self) -> Subnet {
-        self.lease.config.subnet
+    pub fn network(&self) -> &Config {
+        &self.lease.config
     }
 
     /// Lays the cable into the container's network namespace and opens its ports; these as they are now.
@@ -206,7 +294,8 @@ impl Member {
         // An interface's name has 15 bytes.
         let address = self.address();
         let cable = format!("c{:08x}", address.to_bits());
-        let request = Attach { cable, address, publish: publish.to_vec() };
+        let names = self.lease.names.clone();
+        let request = Attach { cable, address, names, publish: publish.to_vec() };
         let action = "connect the container to its network";
         for _ in 0..ATTEMPTS {
             let answer = control::send(&self.socket, &request, Some(namespace))

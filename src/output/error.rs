@@ -28,6 +28,7 @@ pub fn known<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a dyn Diagnose> {
         crate::sandbox::Error,
         crate::userns::Error,
         crate::volume::Error,
+        crate::network::Error,
         crate::state::Error,
     );
     None

@@ -5,6 +5,19 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+/// An engine whose containers can have a network, or the test ends here as skipped.
+macro_rules! network {
+    () => {{
+        let engine = engine!();
+        require!(
+            std::fs::File::options().read(true).write(true).open("/dev/net/tun").is_ok(),
+            "/dev/net/tun cannot be opened"
+        );
+        require!(!engine.is_podman(), "podman's network needs a program of its own");
+        engine
+    }};
+}
+
 mod bad_input;
 mod commands;
 mod concurrency;
@@ -33,5 +46,6 @@ mod selecting;
 mod single_id;
 mod terminal;
 mod top;
+mod user_networks;
 mod userns;
 mod volumes;

@@ -6,19 +6,6 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-/// An engine whose containers can have a network, or the test ends here as skipped.
-macro_rules! network {
-    () => {{
-        let engine = engine!();
-        require!(
-            std::fs::File::options().read(true).write(true).open("/dev/net/tun").is_ok(),
-            "/dev/net/tun cannot be opened"
-        );
-        require!(!engine.is_podman(), "podman's network needs a program of its own");
-        engine
-    }};
-}
-
 /// What a service of the host on all its addresses is called by containers.
 const HOST: &str = "host.containers.internal";
 

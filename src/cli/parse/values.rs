@@ -2,7 +2,7 @@
 
 use super::{Invalid, nearest};
 use crate::cli::image_options::PullPolicy;
-use crate::container::request::{LogDriver, LogOptions, NetworkMode, Rlimit};
+use crate::container::request::{Joined, LogDriver, LogOptions, NetworkMode, Rlimit};
 use crate::sandbox::signal_number;
 use std::net::IpAddr;
 
@@ -188,8 +188,34 @@ pub fn network(text: &str) -> Result<NetworkMode, Invalid> {
         "" | "default" | "bridge" => Ok(NetworkMode::Default),
         "none" => Ok(NetworkMode::None),
         "host" => Ok(NetworkMode::Host),
-        _ => Err(Invalid::new("networks are not supported yet").fix("use --network bridge, none or host")),
+        _ => named_network(text).map(NetworkMode::Named),
     }
+}
+
+/// `NAME[:ip=ADDRESS,alias=NAME…]`.
+fn named_network(text: &str) -> Result<Joined, Invalid> {
+    let (name, options) = text.split_once(':').unwrap_or((text, ""));
+    if matches!(name, "container" | "ns" | "private" | "slirp4netns" | "pasta") {
+        return Err(Invalid::new(format!("--network {name} is not supported"))
+            .fix("use bridge, none, host, or a network that 'coracle network create' has made"));
+    }
+    let mut joined = Joined { network: name.to_owned(), ip: None, aliases: Vec::new() };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some(("ip", address)) => joined.ip = Some(ipv4(address)?),
+            Some(("alias", alias)) => joined.aliases.push(alias.to_owned()),
+            _ => {
+                let key = option.split_once('=').map_or(option, |(key, _)| key);
+                return Err(Invalid::unknown("option of a network", key, &["ip", "alias"]));
+            }
+        }
+    }
+    Ok(joined)
+}
+
+/// `--ip`.
+pub fn ipv4(text: &str) -> Result<std::net::Ipv4Addr, Invalid> {
+    text.parse().map_err(|_| Invalid::new(format!("'{text}' is not an IPv4 address")))
 }
 
 /// `--add-host NAME:IP`, or with `=`; IPv6 addresses with or without brackets.

@@ -1,7 +1,7 @@
 //! The gateway's name server: questions go on, as they are, to the host's own name servers, asked from the host's
 //! network. Which these are is looked up again when the host's resolv.conf has changed (a VPN, another Wi-Fi).
 
-use super::{Entity, Network, outside, relay};
+use super::{Entity, Network, names, outside, relay};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{
@@ -84,7 +84,14 @@ impl Network {
             let received = recvfrom(&self.inside.dns_udp, &mut bytes[..], RecvFlags::DONTWAIT);
             let Ok((length, _, Some(from))) = received else { return };
             let Ok(client) = SocketAddr::try_from(from) else { continue };
-            if self.resolvers.asked.len() < QUESTIONS {
+            let question = &bytes[..length];
+            let known =
+                if self.config.names { names::answer(question, &self.names, self.turn) } else { None };
+            let answer = known.or_else(|| self.config.internal.then(|| names::refusal(question)).flatten());
+            self.turn = self.turn.wrapping_add(1);
+            if let Some(answer) = answer {
+                let _ = sendto(&self.inside.dns_udp, &answer, SendFlags::DONTWAIT, &client);
+            } else if !self.config.internal && self.resolvers.asked.len() < QUESTIONS {
                 let _ = self.ask(client, &bytes[..length]);
             }
         }
@@ -125,6 +132,10 @@ impl Network {
     pub(super) fn accept_questions(&mut self) {
         while let Ok(client) = accept_with(&self.inside.dns_tcp, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
         {
+            if self.config.internal {
+                relay::reset(&client);
+                continue;
+            }
             let server = (|| {
                 let (_, address) = self.resolvers.current().ok_or(Errno::NETUNREACH)?;
                 let socket = outside(SocketType::STREAM).map_err(|_| Errno::NFILE)?;

@@ -130,7 +130,7 @@ fn bound(kind: SocketType, to: SocketAddrV4) -> std::io::Result<OwnedFd> {
 fn prepare(config: &Config) -> Result<Parts, Refused> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(Refused::to("make a network namespace"))?;
     let tun = open_tun(TUN_NAME, TUN).map_err(Refused::to("make a tun interface"))?;
-    let gateway = config.subnet.gateway();
+    let gateway = config.gateway;
     let any = Ipv4Addr::UNSPECIFIED.into();
     let mut route = netlink::Socket::route().map_err(Refused::to("talk to the kernel"))?;
     // A bridge without a port is down, and when it gets its first one the kernel takes its time to bring it up; what is sent

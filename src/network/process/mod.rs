@@ -18,6 +18,7 @@
 mod confine;
 mod dns;
 mod inside;
+mod names;
 mod packet;
 mod publish;
 mod relay;
@@ -45,8 +46,16 @@ pub struct Config {
     pub name: String,
     /// Its addresses.
     pub subnet: Subnet,
+    /// The one that is its own: where its name server is, and the way out.
+    pub gateway: Ipv4Addr,
+    /// Those that containers get unless they ask for another; all, if it is not set.
+    pub range: Option<Subnet>,
     /// Whether its containers cannot talk to one another.
     pub isolated: bool,
+    /// Whether there is no way out.
+    pub internal: bool,
+    /// Whether its containers are found by their names.
+    pub names: bool,
 }
 
 /// Connections that may be on their way at once.
@@ -155,6 +164,9 @@ pub(super) struct Network {
     /// Whether memory has been used that waiting does not need.
     swollen: bool,
     program: Option<Program>,
+    names: Vec<names::Names>,
+    /// Counts answers.
+    turn: usize,
 }
 
 /// Serves the network until its last container is gone. `control` is its listening socket.
@@ -213,6 +225,8 @@ impl Network {
             since: Instant::now(),
             swollen: false,
             program: Program::find().ok(),
+            names: Vec::new(),
+            turn: 0,
         };
         if let Err(e) = network.watch_fixed() {
             return Err((network.control, Refused::to("wait for events")(e)));
@@ -398,7 +412,11 @@ impl Network {
         match control::receive::<Attach>(&member.socket) {
             Ok(Some((attach, Some(namespace)))) => {
                 let answer = match self.attach(&attach, &namespace, &mut member) {
-                    Ok(published) => Attached::Yes(published),
+                    Ok(published) => {
+                        let names = attach.names.iter().map(|name| name.to_ascii_lowercase()).collect();
+                        self.names.push(names::Names { owner: place, address: attach.address, names });
+                        Attached::Yes(published)
+                    }
                     Err(error) => no(&error),
                 };
                 let _ = control::send(&member.socket, &answer, None);
@@ -408,6 +426,7 @@ impl Network {
             _ => {
                 self.table.forget(place);
                 self.members -= 1;
+                self.names.retain(|names| names.owner != place);
                 for published in member.published {
                     self.remove(published);
                 }
@@ -492,10 +511,11 @@ impl Network {
     /// the host's loopback, and the network's own addresses, which the bridge serves.
     fn destination(&self, address: SocketAddrV4) -> Option<SocketAddrV4> {
         let ip = *address.ip();
-        if ip == HOST {
+        if ip == HOST && !self.config.internal {
             return Some(SocketAddrV4::new(host_address()?, address.port()));
         }
-        let forbidden = ip.is_loopback()
+        let forbidden = self.config.internal
+            || ip.is_loopback()
             || ip.is_unspecified()
             || ip.is_multicast()
             || ip.is_broadcast()

@@ -80,7 +80,7 @@ impl Network {
         let own = peer.and_then(|peer| self.visible_client(peer));
         // The same client may have a connection to another of the container's published ports: then it has another port.
         if own.is_none_or(|own| bind(&inside, &own).is_err()) {
-            bind(&inside, &SocketAddrV4::new(self.config.subnet.gateway(), 0))?;
+            bind(&inside, &SocketAddrV4::new(self.config.gateway, 0))?;
         }
         match connect(&inside, &to) {
             Ok(()) | Err(Errno::INPROGRESS) => {}

@@ -114,7 +114,7 @@ impl Network {
     }
 
     fn answer_unreachable(&mut self, source: SocketAddrV4, why: Unreachable, syn: &[u8]) {
-        let answer = packet::unreachable(self.config.subnet.gateway(), *source.ip(), why, syn);
+        let answer = packet::unreachable(self.config.gateway, *source.ip(), why, syn);
         let _ = rustix::io::write(&self.inside.tun, &answer);
     }
 

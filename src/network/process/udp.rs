@@ -187,7 +187,7 @@ impl Network {
                 let Ok(inside) = self.inside.socket(SocketType::DGRAM) else { continue };
                 let own = self.visible_client(client);
                 if own.is_none_or(|own| bind(&inside, &own).is_err())
-                    && bind(&inside, &SocketAddrV4::new(self.config.subnet.gateway(), 0)).is_err()
+                    && bind(&inside, &SocketAddrV4::new(self.config.gateway, 0)).is_err()
                 {
                     continue;
                 }

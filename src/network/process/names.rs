@@ -1,0 +1,145 @@
+//! What the gateway's name server knows by itself: the names of the network's containers.
+//!
+//! A question is taken apart by hickory-proto, which fails on anything that is not one. One that asks for nothing of ours is left
+//! alone, and goes to the host's name servers byte for byte.
+
+use hickory_proto::op::{Message, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::{A, PTR};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use std::net::Ipv4Addr;
+
+/// Seconds for which an answer may be kept: containers come and go.
+const TTL: u32 = 5;
+
+/// Names of one container, in lower case; the first is what its address is called.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// Its place in the table of entities.
+    pub(super) owner: usize,
+    /// Its address.
+    pub(super) address: Ipv4Addr,
+    /// What it is called.
+    pub(super) names: Vec<String>,
+}
+
+/// The answer to a question about one of these. `turn` makes the addresses of one name take turns.
+pub(super) fn answer(question: &[u8], known: &[Names], turn: usize) -> Option<Vec<u8>> {
+    let question = Message::from_vec(question).ok()?;
+    let [query] = &question.queries[..] else { return None };
+    if question.metadata.op_code != OpCode::Query || query.query_class() != DNSClass::IN {
+        return None;
+    }
+    let name = query.name().to_ascii().trim_end_matches('.').to_ascii_lowercase();
+    let record = |data| Record::from_rdata(query.name().clone(), TTL, data);
+    let mut answers: Vec<Record> = match address_of(&name) {
+        Some(address) => {
+            let owner = known.iter().find(|names| names.address == address)?;
+            let name = Name::from_ascii(format!("{}.", owner.names.first()?)).ok()?;
+            match query.query_type() {
+                RecordType::PTR => vec![record(RData::PTR(PTR(name)))],
+                _ => Vec::new(),
+            }
+        }
+        None => {
+            let mut owners = known.iter().filter(|names| names.names.contains(&name)).peekable();
+            owners.peek()?;
+            match query.query_type() {
+                RecordType::A | RecordType::ANY => {
+                    owners.map(|names| record(RData::A(A(names.address)))).collect()
+                }
+                // The name is there, and has nothing of this type: no error (RFC 2308, NODATA).
+                _ => Vec::new(),
+            }
+        }
+    };
+    if !answers.is_empty() {
+        let count = answers.len();
+        answers.rotate_left(turn % count);
+    }
+    let mut answer = reply(&question);
+    answer.metadata.authoritative = true;
+    answer.add_query(query.clone());
+    answer.add_answers(answers);
+    answer.to_vec().ok()
+}
+
+/// What there is to say where nobody can be asked.
+pub(super) fn refusal(question: &[u8]) -> Option<Vec<u8>> {
+    let question = Message::from_vec(question).ok()?;
+    let mut answer = reply(&question);
+    answer.metadata.response_code = ResponseCode::NXDomain;
+    answer.add_queries(question.queries.clone());
+    answer.to_vec().ok()
+}
+
+fn reply(question: &Message) -> Message {
+    let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
+    answer.metadata.recursion_desired = question.metadata.recursion_desired;
+    answer.metadata.recursion_available = true;
+    answer
+}
+
+/// The address in a name such as `2.0.89.10.in-addr.arpa`.
+fn address_of(name: &str) -> Option<Ipv4Addr> {
+    let reversed: Ipv4Addr = name.strip_suffix(".in-addr.arpa")?.parse().ok()?;
+    let [a, b, c, d] = reversed.octets();
+    Some(Ipv4Addr::new(d, c, b, a))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::op::{MessageType, Query};
+
+    fn ask(name: &str, kind: RecordType) -> Vec<u8> {
+        let mut question = Message::new(7, MessageType::Query, OpCode::Query);
+        question.metadata.recursion_desired = true;
+        question.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+        question.to_vec().unwrap()
+    }
+
+    fn known() -> Vec<Names> {
+        let names = |owner, last, names: &[&str]| Names {
+            owner,
+            address: Ipv4Addr::new(10, 89, 0, last),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        vec![names(1, 2, &["db", "both"]), names(2, 3, &["web", "both"])]
+    }
+
+    fn told(name: &str, kind: RecordType, turn: usize) -> Option<Vec<String>> {
+        let answer = Message::from_vec(&answer(&ask(name, kind), &known(), turn)?).unwrap();
+        assert_eq!((answer.metadata.id, answer.metadata.response_code), (7, ResponseCode::NoError));
+        assert!(answer.metadata.recursion_desired && answer.metadata.message_type == MessageType::Response);
+        assert_eq!(answer.queries.len(), 1);
+        Some(answer.answers.iter().map(|record| record.data.to_string()).collect())
+    }
+
+    #[test]
+    fn known_names_are_answered_and_others_left_alone() {
+        assert_eq!(told("db.", RecordType::A, 0).unwrap(), ["10.89.0.2"]);
+        assert_eq!(told("DB.", RecordType::A, 0).unwrap(), ["10.89.0.2"]);
+        assert_eq!(told("both.", RecordType::A, 0).unwrap(), ["10.89.0.2", "10.89.0.3"]);
+        assert_eq!(told("both.", RecordType::A, 1).unwrap(), ["10.89.0.3", "10.89.0.2"]);
+        // NODATA, not NXDOMAIN: else a client that asks for both would give up.
+        assert_eq!(told("db.", RecordType::AAAA, 0).unwrap(), Vec::<String>::new());
+        assert_eq!(told("3.0.89.10.in-addr.arpa.", RecordType::PTR, 0).unwrap(), ["web."]);
+        for name in ["db.example.", "example.", "9.0.89.10.in-addr.arpa.", "."] {
+            assert_eq!(told(name, RecordType::A, 0), None, "{name}");
+        }
+        let refused = Message::from_vec(&refusal(&ask("example.", RecordType::A)).unwrap()).unwrap();
+        assert_eq!(refused.metadata.response_code, ResponseCode::NXDomain);
+    }
+
+    #[test]
+    fn what_is_no_question_is_not_answered() {
+        let question = ask("db.", RecordType::A);
+        for end in 0..question.len() {
+            assert_eq!(answer(&question[..end], &known(), 0), None, "{end}");
+            assert_eq!(refusal(&question[..end]), None, "{end}");
+        }
+        let mut two = Message::from_vec(&question).unwrap();
+        two.add_query(two.queries[0].clone());
+        assert_eq!(answer(&two.to_vec().unwrap(), &known(), 0), None);
+    }
+}

@@ -1,0 +1,368 @@
+//! Networks that users make: what is kept of each, `networks/<name>.json` in the data root.
+//!
+//! A record is written under another name and linked to its own, so that a name belongs to one maker and a network is never
+//! seen half made. Whoever makes or removes one holds `locks/networks`, so that two never choose the same addresses.
+
+use super::address::Subnet;
+use super::process::Config;
+use super::{DEFAULT, Error};
+use crate::digest::Digest;
+use crate::state::{self, Durability, Lock, Paths};
+use crate::timestamp::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// Names that mean something else.
+const RESERVED: [&str; 7] = [DEFAULT, "none", "host", "default", "container", "private", "ns"];
+/// Automatic networks are of this size, podman's.
+const PREFIX: u8 = 24;
+/// The first automatic network and the first beyond the last, podman's `default_subnet_pools`.
+const POOL: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 89, 0, 0), Ipv4Addr::new(11, 0, 0, 0));
+
+/// A network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Its addresses.
+    pub subnet: Subnet,
+    /// The network's own one.
+    pub gateway: Ipv4Addr,
+    /// Those that containers get unless they ask for another.
+    #[serde(default)]
+    pub range: Option<Subnet>,
+    /// Whether there is no way out.
+    #[serde(default)]
+    pub internal: bool,
+    /// Whether containers are found by their names.
+    pub names: bool,
+    /// `--label`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A network to be made.
+#[derive(Clone, Debug, Default)]
+pub struct NewNetwork {
+    /// Its name.
+    pub name: String,
+    /// `--subnet`; one that is free if it is not given.
+    pub subnet: Option<Subnet>,
+    /// `--gateway`; the first address if it is not given.
+    pub gateway: Option<Ipv4Addr>,
+    /// `--ip-range`.
+    pub range: Option<Subnet>,
+    /// `--internal`.
+    pub internal: bool,
+    /// `--disable-dns`.
+    pub nameless: bool,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// An entry of a listing.
+#[derive(Debug)]
+pub enum Listed {
+    /// A network.
+    Network(Box<Network>),
+    /// One whose record cannot be read.
+    Broken {
+        /// Its name.
+        name: String,
+        /// Why.
+        error: Error,
+    },
+}
+
+impl Network {
+    /// The one that containers are on when nothing is said.
+    pub fn default_one() -> Self {
+        Self {
+            id: Digest::of(DEFAULT.as_bytes()).hex(),
+            name: DEFAULT.to_owned(),
+            created: Timestamp::from_unix(0, 0),
+            subnet: Subnet::DEFAULT,
+            gateway: Subnet::DEFAULT.first(),
+            range: None,
+            internal: false,
+            names: false,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// What its process must know.
+    pub fn config(&self) -> Config {
+        Config {
+            name: self.name.clone(),
+            subnet: self.subnet,
+            gateway: self.gateway,
+            range: self.range,
+            isolated: self.name == DEFAULT,
+            internal: self.internal,
+            names: self.names,
+        }
+    }
+}
+
+/// The networks of this user.
+#[derive(Debug)]
+pub struct Networks<'a> {
+    paths: &'a Paths,
+}
+
+impl<'a> Networks<'a> {
+    /// Those in this data root.
+    pub fn new(paths: &'a Paths) -> Self {
+        Self { paths }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.paths.data().join("networks")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder().join(format!("{name}.json"))
+    }
+
+    fn lock(&self) -> Result<Lock, Error> {
+        for folder in [self.folder(), self.paths.locks()] {
+            state::create_dir_private(&folder)?;
+        }
+        Ok(Lock::exclusive(&self.paths.locks().join("networks"))?)
+    }
+
+    /// Makes a network. `busy` are addresses that somebody else has: the host's routes.
+    pub fn create(&self, new: &NewNetwork, busy: &[Subnet]) -> Result<Network, Error> {
+        check_name(&new.name)?;
+        let _lock = self.lock()?;
+        let mut taken = vec![Subnet::DEFAULT];
+        for listed in self.list()? {
+            match listed {
+                Listed::Network(network) if network.name == new.name => {
+                    return Err(Error::Exists(new.name.clone()));
+                }
+                Listed::Network(network) => taken.push(network.subnet),
+                Listed::Broken { name, .. } if name == new.name => return Err(Error::Exists(name)),
+                Listed::Broken { .. } => {}
+            }
+        }
+        let subnet = match new.subnet {
+            Some(subnet) => match taken.iter().find(|other| other.overlaps(subnet)) {
+                Some(other) => return Err(Error::SubnetTaken { subnet, by: *other }),
+                None => subnet,
+            },
+            None => free(|subnet| !taken.iter().chain(busy).any(|other| other.overlaps(subnet)))?,
+        };
+        let gateway = new.gateway.unwrap_or_else(|| subnet.first());
+        if !subnet.is_host(gateway) {
+            return Err(Error::NotInSubnet { what: "gateway", address: gateway.to_string(), subnet });
+        }
+        if let Some(range) = new.range
+            && !(subnet.contains(range.network) && range.prefix >= subnet.prefix)
+        {
+            return Err(Error::NotInSubnet { what: "range", address: range.to_string(), subnet });
+        }
+        let network = Network {
+            id: random_id()?,
+            name: new.name.clone(),
+            created: Timestamp::now(),
+            subnet,
+            gateway,
+            range: new.range,
+            internal: new.internal,
+            names: !new.nameless,
+            labels: new.labels.clone(),
+        };
+        // Nobody else makes one meanwhile: a rename takes no name from anybody.
+        state::write_json(&self.file(&new.name), &network, Durability::PowerCut)?;
+        Ok(network)
+    }
+
+    /// All but the default one, by name.
+    pub fn list(&self) -> Result<Vec<Listed>, Error> {
+        let folder = self.folder();
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => {
+                return Err(state::Error::Io { action: "read", path: folder, source }.into());
+            }
+        };
+        let mut names: Vec<String> = entries
+            .flatten()
+            .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".json")?.to_owned()))
+            .filter(|name| check_name(name).is_ok())
+            .collect();
+        names.sort();
+        let listed =
+            names.into_iter().filter_map(|name| match state::read_json::<Network>(&self.file(&name)) {
+                Ok(Some(network)) if network.name == name => Some(Listed::Network(Box::new(network))),
+                Ok(Some(_)) => {
+                    let error = Error::Foreign(name.clone());
+                    Some(Listed::Broken { name, error })
+                }
+                Ok(None) => None,
+                Err(error) => Some(Listed::Broken { name, error: error.into() }),
+            });
+        Ok(listed.collect())
+    }
+
+    /// The network that is meant: by name, by id, or by the start of its id.
+    pub fn find(&self, what: &str) -> Result<Network, Error> {
+        if what == DEFAULT {
+            return Ok(Network::default_one());
+        }
+        if check_name(what).is_ok()
+            && let Some(network) = state::read_json::<Network>(&self.file(what))?
+        {
+            return Ok(network);
+        }
+        let mut found = self.list()?.into_iter().filter_map(|listed| match listed {
+            Listed::Network(network) if !what.is_empty() && network.id.starts_with(what) => Some(*network),
+            _ => None,
+        });
+        match (found.next(), found.next()) {
+            (Some(network), None) => Ok(network),
+            (Some(_), Some(_)) => Err(Error::Ambiguous(what.to_owned())),
+            _ => Err(Error::Missing(what.to_owned())),
+        }
+    }
+
+    /// Removes a network unless somebody uses it, which `users` tells: ids of containers.
+    pub fn remove<E: From<Error>>(
+        &self,
+        name: &str,
+        users: impl FnOnce() -> Result<Vec<String>, E>,
+    ) -> Result<(), E> {
+        let _lock = self.lock()?;
+        let users = users()?;
+        if !users.is_empty() {
+            return Err(Error::InUse { name: name.to_owned(), users }.into());
+        }
+        state::remove_file_if_there(&self.file(name)).map_err(Error::from)?;
+        let run = self.paths.run().join("networks").join(name);
+        // Its process, if the last container has only just gone, needs nothing of it any more.
+        let _ = state::remove_tree(&run);
+        Ok(())
+    }
+}
+
+/// Whether a network can be called so.
+pub fn check_name(name: &str) -> Result<(), Error> {
+    let starts_well = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let goes_on_well = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    match starts_well && goes_on_well && name.len() <= 200 {
+        true if RESERVED.contains(&name) => Err(Error::Reserved(name.to_owned())),
+        true => Ok(()),
+        false => Err(Error::Name(name.to_owned())),
+    }
+}
+
+fn free(is_free: impl Fn(Subnet) -> bool) -> Result<Subnet, Error> {
+    let (first, end) = (POOL.0.to_bits(), POOL.1.to_bits());
+    (first..end)
+        .step_by(1 << (32 - PREFIX))
+        .map(|bits| Subnet { network: Ipv4Addr::from_bits(bits), prefix: PREFIX })
+        .find(|subnet| is_free(*subnet))
+        .ok_or(Error::NoSubnet)
+}
+
+fn random_id() -> Result<String, Error> {
+    let mut random = [0; 32];
+    let read = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+    match read {
+        // Up to 256 bytes come as a whole (getrandom(2)).
+        Ok(_) => Ok(Digest::from_raw(random).hex()),
+        Err(e) => Err(super::talk("get random numbers")(e.into())),
+    }
+}
+
+/// The networks that the host has a route to, but for the default one (/proc/net/route: hexadecimal, host byte order).
+pub fn routes() -> Vec<Subnet> {
+    let text = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let number = |word: &str| u32::from_str_radix(word, 16).ok().map(u32::swap_bytes);
+    let route = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (network, mask) = (number(words.get(1)?)?, number(words.get(7)?)?);
+        let prefix = u8::try_from(mask.leading_ones()).ok()?;
+        (prefix > 0).then_some(Subnet { network: Ipv4Addr::from_bits(network), prefix })
+    };
+    text.lines().skip(1).filter_map(route).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(dir: &tempfile::TempDir) -> Paths {
+        let paths = Paths::discover(Some(&dir.path().join("data")), Some(&dir.path().join("run"))).unwrap();
+        paths.prepare().unwrap();
+        paths
+    }
+
+    fn named(name: &str) -> NewNetwork {
+        NewNetwork { name: name.into(), ..NewNetwork::default() }
+    }
+
+    #[test]
+    fn networks_get_addresses_that_nobody_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = paths(&dir);
+        let networks = Networks::new(&paths);
+        let busy = ["10.89.1.0/24".parse().unwrap()];
+        let a = networks.create(&named("a"), &busy).unwrap();
+        let b = networks.create(&named("b"), &busy).unwrap();
+        assert_eq!(
+            (a.subnet.to_string(), a.gateway.to_string()),
+            ("10.89.0.0/24".into(), "10.89.0.1".into())
+        );
+        assert_eq!(b.subnet.to_string(), "10.89.2.0/24");
+        assert!(matches!(networks.create(&named("a"), &[]), Err(Error::Exists(_))));
+        let overlapping = NewNetwork { subnet: Some("10.89.0.128/25".parse().unwrap()), ..named("c") };
+        assert!(matches!(networks.create(&overlapping, &[]), Err(Error::SubnetTaken { .. })));
+        for (gateway, range) in
+            [(Some("10.1.3.1"), None), (Some("10.1.2.255"), None), (None, Some("10.1.0.0/16"))]
+        {
+            let new = NewNetwork {
+                subnet: Some("10.1.2.0/24".parse().unwrap()),
+                gateway: gateway.map(|g| g.parse().unwrap()),
+                range: range.map(|r| r.parse().unwrap()),
+                ..named("c")
+            };
+            assert!(
+                matches!(networks.create(&new, &[]), Err(Error::NotInSubnet { .. })),
+                "{gateway:?} {range:?}"
+            );
+        }
+        for name in ["bridge", "none", "host", "container", "", ".a", "a/b", "a b"] {
+            assert!(networks.create(&named(name), &[]).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn networks_are_found_by_name_and_id_and_a_torn_record_is_one_broken_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = paths(&dir);
+        let networks = Networks::new(&paths);
+        let a = networks.create(&named("a"), &[]).unwrap();
+        networks.create(&named("b"), &[]).unwrap();
+        std::fs::write(networks.file("b"), "{").unwrap();
+        assert_eq!(networks.find(&a.id[..12]).unwrap(), a);
+        assert!(matches!(networks.find("c"), Err(Error::Missing(_))));
+        let listed = networks.list().unwrap();
+        assert!(matches!(&listed[..], [Listed::Network(_), Listed::Broken { name, .. }] if name == "b"));
+        let in_use = networks.remove("a", || Ok::<_, Error>(vec!["x".into()]));
+        assert!(matches!(in_use, Err(Error::InUse { .. })));
+        for name in ["a", "b"] {
+            networks.remove(name, || Ok::<_, Error>(Vec::new())).unwrap();
+        }
+        assert!(networks.list().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,195 @@
+//! Networks that users make: whose containers find one another by name, and who is on which.
+
+use crate::support::{Engine, busybox, debian, eventually, tiny};
+
+/// A service that says its own name, on port 80.
+const SERVE: &str = "mkdir /www; hostname > /www/index.html; exec busybox httpd -f -p 80 -h /www";
+
+/// Starts one in a Debian, with a resolver of its own and a bash that opens connections.
+fn start(engine: &Engine, name: &str, flags: &[&str]) {
+    let (image, busybox) = (debian(), format!("{}:/bin/busybox:ro", busybox().display()));
+    let base = ["run", "-d", "-q", "--name", name, "--hostname", name, "-v", &busybox];
+    engine.ok(&[&base[..], flags, &[&image, "sh", "-c", SERVE]].concat());
+}
+
+/// A script of bash that prints what the service of this name says, and fails where there is none.
+fn get(name: &str) -> String {
+    format!("exec 3<>/dev/tcp/{name}/80 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && tail -n 1 <&3")
+}
+
+/// What a script prints in a container that runs, once it succeeds: the service may not listen yet.
+fn asked(engine: &Engine, from: &str, script: &str) -> String {
+    let mut told = String::new();
+    eventually(&format!("{from}: {script}"), || {
+        let output = engine.run(&["exec", from, "timeout", "5", "bash", "-c", script]);
+        told = output.stdout.trim().to_owned();
+        output.code == 0
+    });
+    told
+}
+
+#[test]
+fn containers_of_a_network_find_one_another_by_name_alias_and_id() {
+    let engine = network!();
+    let id = engine.ok(&["network", "create", "inner"]);
+    assert_eq!(id.len(), 64, "docker prints the id");
+    start(&engine, "web", &["--network", "inner", "--network-alias", "Www", "--network-alias=site"]);
+    start(&engine, "client", &["--network", "inner:alias=asker"]);
+    let web = engine.inspect("web", "{{.Id}}");
+    for name in ["web", "www", "SITE", &web[..12], "web."] {
+        assert_eq!(asked(&engine, "client", &get(name)), "web", "{name}");
+    }
+    assert_eq!(asked(&engine, "web", &get("asker")), "client");
+    // Its own name too, and no other's.
+    assert_eq!(asked(&engine, "client", &get("client")), "client");
+    let output = engine.run(&["exec", "client", "bash", "-c", &get("nobody.invalid")]);
+    assert_ne!(output.code, 0, "{output}");
+    // Gone with its container.
+    engine.ok(&["rm", "-f", "-t", "0", "web"]);
+    eventually("the name is gone", || engine.run(&["exec", "client", "getent", "ahosts", "www"]).code != 0);
+    let settings = engine.inspect("client", "{{json .NetworkSettings.Networks}}");
+    let settings: serde_json::Value = serde_json::from_str(&settings).unwrap();
+    assert_eq!(settings["inner"]["Aliases"], serde_json::json!(["asker"]));
+    assert_eq!(settings["inner"]["IPPrefixLen"], 24);
+}
+
+#[test]
+fn several_containers_of_one_alias_take_turns() {
+    let engine = network!();
+    engine.ok(&["network", "create", "pool"]);
+    for name in ["one", "two"] {
+        start(&engine, name, &["--network", "pool", "--network-alias", "both"]);
+        asked(&engine, name, &get("127.0.0.1"));
+    }
+    // The resolver sorts what it gets by what it thinks is near: so what the name server says is looked at.
+    let script = "for i in 1 2 3 4; do getent hosts both; done; getent ahostsv4 both";
+    let told = asked(&engine, "one", script);
+    let address = |name: &str| engine.inspect(name, "{{.NetworkSettings.IPAddress}}");
+    let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+    let firsts: std::collections::BTreeSet<String> = told.lines().take(8).map(first).collect();
+    assert_eq!(firsts, [address("one"), address("two")].into(), "{told}");
+}
+
+#[test]
+fn networks_are_separate_and_the_default_one_has_no_names() {
+    let engine = network!();
+    for name in ["left", "right"] {
+        engine.ok(&["network", "create", name]);
+        start(&engine, &format!("on-{name}"), &["--network", name]);
+    }
+    start(&engine, "on-none", &[]);
+    asked(&engine, "on-left", &get("on-left"));
+    let address =
+        |name: &str| engine.inspect(name, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
+    for (from, to) in [("on-left", "on-right"), ("on-right", "on-none"), ("on-none", "on-left")] {
+        let by_name = engine.run(&["exec", from, "timeout", "2", "bash", "-c", &get(to)]);
+        assert_ne!(by_name.code, 0, "{from} -> {to}: {by_name}");
+        // Outside there may be somebody who has the same address.
+        let by_address = engine.run(&["exec", from, "timeout", "2", "bash", "-c", &get(&address(to))]);
+        assert_ne!(by_address.stdout.trim(), to, "{from} -> {to}: {by_address}");
+    }
+}
+
+#[test]
+fn an_internal_network_has_no_way_out() {
+    let engine = network!();
+    engine.ok(&["network", "create", "--internal", "shut"]);
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    start(&engine, "inside", &["--network", "shut"]);
+    assert_eq!(asked(&engine, "inside", &get("inside")), "inside");
+    let script = format!("exec 3<>/dev/tcp/host.containers.internal/{port}");
+    let output = engine.run(&["exec", "inside", "timeout", "5", "bash", "-c", &script]);
+    assert_ne!(output.code, 0, "{output}");
+    let image = tiny();
+    let output = engine.run(&["run", "--rm", "--network", "shut", "-p", "80", &image, "true"]);
+    output.explains(125, &["internal network shut", "leave out -p"]);
+}
+
+#[test]
+fn addresses_are_those_asked_for_and_nobody_elses() {
+    let engine = network!();
+    let subnet = "10.213.7.0/24";
+    let ranges = ["--subnet", subnet, "--gateway", "10.213.7.254", "--ip-range", "10.213.7.64/28"];
+    engine.ok(&[&["network", "create"][..], &ranges, &["--label", "of=test", "fixed"]].concat());
+    start(&engine, "asks", &["--network", "fixed", "--ip", "10.213.7.9"]);
+    start(&engine, "takes", &["--network", "fixed"]);
+    let address = |name: &str| engine.inspect(name, "{{.NetworkSettings.IPAddress}}");
+    assert_eq!(address("asks"), "10.213.7.9");
+    let given: std::net::Ipv4Addr = address("takes").parse().unwrap();
+    assert!((64..80).contains(&given.octets()[3]), "{given}");
+    assert_eq!(
+        asked(&engine, "takes", "ip route 2>/dev/null | head -1 || true; cat /proc/net/route | wc -l"),
+        "3"
+    );
+    let image = tiny();
+    for (ip, words) in [
+        ("10.213.7.9", &["10.213.7.9 is already in use"][..]),
+        ("10.213.7.254", &["is already in use"]),
+        ("10.213.8.1", &["not in the network's subnet 10.213.7.0/24"]),
+        ("10.213.7.255", &["not in the network's subnet"]),
+    ] {
+        engine.run(&["run", "--rm", "--network", "fixed", "--ip", ip, &image, "true"]).explains(125, words);
+    }
+    let shown: serde_json::Value =
+        serde_json::from_str(&engine.ok(&["network", "inspect", "fixed"])).unwrap();
+    let pool = &shown[0]["IPAM"]["Config"][0];
+    assert_eq!((&pool["Subnet"], &pool["Gateway"]), (&subnet.into(), &"10.213.7.254".into()));
+    assert_eq!(shown[0]["Containers"].as_object().unwrap().len(), 2);
+    // The address is kept over a restart only if it was asked for; the network is.
+    engine.ok(&["restart", "-t", "0", "asks"]);
+    assert_eq!(address("asks"), "10.213.7.9");
+}
+
+#[test]
+fn networks_are_listed_found_and_removed() {
+    let engine = network!();
+    engine.ok(&["network", "create", "--label", "a=1", "first"]);
+    let id = engine.ok(&["network", "create", "second"]);
+    assert_eq!(engine.ok(&["network", "ls", "--format", "{{.Name}}"]), "bridge\nfirst\nsecond");
+    assert_eq!(engine.ok(&["network", "ls", "-q", "--no-trunc", "-f", "name=second"]), id);
+    assert_eq!(engine.ok(&["network", "ls", "-f", "label=a=1", "--format", "{{.Name}}"]), "first");
+    let table = engine.ok(&["network", "ls"]);
+    assert!(table.starts_with("NETWORK ID     NAME      DRIVER    SCOPE\n"), "{table}");
+    assert_eq!(engine.ok(&["network", "inspect", "-f", "{{.Name}}", &id[..8], "bridge"]), "second\nbridge");
+    assert_eq!(engine.run(&["network", "exists", "first"]).code, 0);
+    assert_eq!(engine.run(&["network", "exists", "third"]).code, 1);
+    engine.run(&["network", "create", "first"]).explains(125, &["network with name first already exists"]);
+    engine.run(&["network", "create", "host"]).explains(125, &["another meaning"]);
+    engine.run(&["network", "create", "--subnet", "10.1.2.0/30", "x"]).explains(125, &["between 8 and 29"]);
+    engine
+        .run(&["network", "create", "--subnet", "10.88.3.0/24", "x"])
+        .explains(125, &["overlaps with 10.88.0.0/16"]);
+    let image = tiny();
+    engine
+        .run(&["run", "--rm", "--network", "third", &image, "true"])
+        .explains(125, &["no such network: third", "network ls"]);
+    engine.run(&["run", "--rm", "--ip", "10.88.0.9", &image, "true"]).explains(125, &["network create"]);
+    engine.ok(&["create", "--name", "user", "--network", &id[..10], &image, "true"]);
+    assert_eq!(engine.inspect("user", "{{.HostConfig.NetworkMode}}"), "second");
+    assert_eq!(engine.ok(&["ps", "-a", "-f", "network=second", "--format", "{{.Names}}"]), "user");
+    let used = engine.run(&["network", "rm", "second"]);
+    used.explains(2, &["network second is being used by container(s)", "network rm -f"]);
+    assert_eq!(engine.ok(&["network", "prune", "-f"]), "Deleted Networks:\nfirst");
+    assert_eq!(engine.ok(&["network", "rm", "-f", "second"]), "second");
+    assert!(engine.names().is_empty());
+    engine.run(&["network", "rm", "second"]).fails(1);
+    assert_eq!(engine.ok(&["network", "ls", "-q"]).lines().count(), 1);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_breaks_only_its_own_line() {
+    let engine = network!();
+    for name in ["torn", "whole"] {
+        engine.ok(&["network", "create", name]);
+    }
+    std::fs::write(engine.data().join("networks/torn.json"), "{").unwrap();
+    let output = engine.run(&["network", "ls", "--format", "{{.Name}}"]);
+    assert_eq!((output.code, output.stdout.trim()), (0, "bridge\nwhole"));
+    assert!(
+        output.stderr.contains("network torn cannot be read") && output.stderr.contains("network rm torn"),
+        "{output}"
+    );
+    engine.ok(&["network", "rm", "torn"]);
+    assert_eq!(engine.ok(&["network", "ls", "--format", "{{.Name}}"]), "bridge\nwhole");
+}
