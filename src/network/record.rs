@@ -1,7 +1,7 @@
 //! Networks that users make: what is kept of each, `networks/<name>.json` in the data root.
 //!
-//! A record is written under another name and linked to its own, so that a name belongs to one maker and a network is never
-//! seen half made. Whoever makes or removes one holds `locks/networks`, so that two never choose the same addresses.
+//! Whoever makes or removes one holds `locks/networks`, so that a name belongs to one maker and two never choose the same
+//! addresses. A record is written whole or not at all, and never changed.
 
 use super::address::Subnet;
 use super::process::Config;
@@ -180,7 +180,6 @@ impl<'a> Networks<'a> {
             names: !new.nameless,
             labels: new.labels.clone(),
         };
-        // Nobody else makes one meanwhile: a rename takes no name from anybody.
         state::write_json(&self.file(&new.name), &network, Durability::PowerCut)?;
         Ok(network)
     }

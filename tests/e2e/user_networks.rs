@@ -192,4 +192,7 @@ fn a_record_that_cannot_be_read_breaks_only_its_own_line() {
     );
     engine.ok(&["network", "rm", "torn"]);
     assert_eq!(engine.ok(&["network", "ls", "--format", "{{.Name}}"]), "bridge\nwhole");
+    // Nothing of ours stays behind.
+    engine.ok(&["system", "reset", "-f"]);
+    assert!(!engine.data().join("networks").exists());
 }
