@@ -47,8 +47,16 @@ pub(super) fn make(engine: &Engine, options: &CreateOptions) -> anyhow::Result<C
         );
         request.network = NetworkMode::None;
     }
+    let networks = Networks::new(&engine.paths);
+    let mut held = None;
     if let NetworkMode::Named(joined) = &mut request.network {
-        joined.network = Networks::new(&engine.paths).find(&joined.network)?.name;
+        // Until the record names it.
+        held = Some(networks.hold()?);
+        let found = networks.find(&joined.network)?;
+        if found.internal && !request.publish.is_empty() {
+            return Err(network::Error::PublishInternal(found.name).into());
+        }
+        joined.network = found.name;
     }
     engine.mention_single_id();
     if options.replace
@@ -57,6 +65,7 @@ pub(super) fn make(engine: &Engine, options: &CreateOptions) -> anyhow::Result<C
         replace(engine, name)?;
     }
     let created = create(&engine.paths, &engine.identity, &request, image.as_ref())?;
+    drop(held);
     if let Some(path) = &options.cidfile {
         create_flags::write_cidfile(path, created.record.id.as_str())?;
     }

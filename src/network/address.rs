@@ -40,6 +40,12 @@ impl Subnet {
         self.contains(address) && ![0, self.hosts()].contains(&(address.to_bits() & self.hosts()))
     }
 
+    /// Whether containers can have these addresses: none of them means something else.
+    pub fn is_usable(self) -> bool {
+        let first = self.network.octets()[0];
+        !self.contains(HOST) && first != 0 && first != 127 && first < 224
+    }
+
     /// Whether an address is in both.
     pub fn overlaps(self, other: Subnet) -> bool {
         self.contains(other.network) || other.contains(self.network)
@@ -85,7 +91,8 @@ pub struct Pool {
     pub gateway: Ipv4Addr,
 }
 
-/// Takes a free address for a container. `is_alive` tells whether the owner of an address still has it.
+/// Takes a free address for a container. `is_alive` tells whether the owner of an address still has it. The caller keeps
+/// others from taking or giving back one meanwhile.
 pub fn lease(
     folder: &Path,
     pool: Pool,
@@ -111,7 +118,7 @@ pub fn lease(
     })
 }
 
-/// Takes this address for a container; whether it was free.
+/// Takes this address for a container, as [`lease`] does; whether it was free.
 pub fn take(
     folder: &Path,
     address: Ipv4Addr,

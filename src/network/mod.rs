@@ -112,6 +112,9 @@ pub enum Error {
     /// Another container has the address.
     #[error("address {0} is already in use")]
     AddressTaken(Ipv4Addr),
+    /// Its addresses have another meaning.
+    #[error("subnet {0} cannot be a network's: it has addresses for loopback, multicast or the host in it")]
+    UnusableSubnet(Subnet),
     /// All are taken.
     #[error("no free subnet is left for another network")]
     NoSubnet,
@@ -155,7 +158,7 @@ impl Diagnose for Error {
             ),
             Error::Missing(_) => Some("'coracle network ls' lists those that there are".into()),
             Error::InUse { .. } => Some("remove the containers first, or 'coracle network rm -f'".into()),
-            Error::SubnetTaken { .. } | Error::NoSubnet => {
+            Error::SubnetTaken { .. } | Error::UnusableSubnet(_) | Error::NoSubnet => {
                 Some("choose another --subnet, or leave it out; 'coracle network prune' removes unused ones".into())
             }
             Error::AddressTaken(_) => Some("choose another, or leave --ip out".into()),
@@ -194,20 +197,10 @@ impl Member {
         self.socket.as_fd()
     }
 
-    /// Does it all again with another process of the network. What the old one had in the container's namespace is gone
-    /// only when the kernel comes to it.
+    /// Does it all again with another process of the network.
     pub fn reattach(&mut self, namespace: &OwnedFd, publish: &[Publish]) -> Result<(), Error> {
-        const PATIENCE: Duration = Duration::from_secs(10);
-        let until = Instant::now() + PATIENCE;
-        loop {
-            self.socket = self.lease.connect()?;
-            match self.attach(namespace, publish) {
-                Err(Error::Process { errno: nix::libc::EEXIST, .. }) if Instant::now() < until => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                other => return other.map(drop),
-            }
-        }
+        self.socket = self.lease.connect()?;
+        self.attach(namespace, publish).map(drop)
     }
 }
 
@@ -231,6 +224,8 @@ impl Lease {
     ) -> Result<Self, Error> {
         let folder = paths.run().join("networks").join(&config.name);
         let leases = folder.join("leases");
+        state::create_dir_private(&leases)?;
+        let _lock = leases_lock(&folder)?;
         let Config { subnet, gateway, .. } = config;
         let address = match wanted {
             None => {
@@ -289,8 +284,23 @@ impl Member {
         &self.lease.config
     }
 
-    /// Lays the cable into the container's network namespace and opens its ports; these as they are now.
+    /// Lays the cable into the container's network namespace and opens its ports; these as they are now. What a process of the
+    /// network that is gone had in the namespace, and what a container that has ended had in the network, is gone only
+    /// when the kernel comes to it: that is waited for.
     pub fn attach(&mut self, namespace: &OwnedFd, publish: &[Publish]) -> Result<Vec<Publish>, Error> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.try_to_attach(namespace, publish) {
+                Err(Error::Process { errno: nix::libc::EEXIST, .. }) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn try_to_attach(&mut self, namespace: &OwnedFd, publish: &[Publish]) -> Result<Vec<Publish>, Error> {
         // An interface's name has 15 bytes.
         let address = self.address();
         let cable = format!("c{:08x}", address.to_bits());
@@ -319,8 +329,16 @@ impl Member {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let _ = address::release(&self.folder.join("leases"), self.address, &self.owner);
+        // Without the lock it stays, and is taken over from who is dead.
+        if let Ok(_lock) = leases_lock(&self.folder) {
+            let _ = address::release(&self.folder.join("leases"), self.address, &self.owner);
+        }
     }
+}
+
+/// Between the look at who has an address and the taking of it nobody else may take it.
+fn leases_lock(folder: &std::path::Path) -> Result<Lock, state::Error> {
+    Lock::exclusive(&folder.join("leases.lock"))
 }
 
 /// Starts the network's process. The caller holds the network's lock.

@@ -154,6 +154,7 @@ impl<'a> Networks<'a> {
             }
         }
         let subnet = match new.subnet {
+            Some(subnet) if !subnet.is_usable() => return Err(Error::UnusableSubnet(subnet)),
             Some(subnet) => match taken.iter().find(|other| other.overlaps(subnet)) {
                 Some(other) => return Err(Error::SubnetTaken { subnet, by: *other }),
                 None => subnet,
@@ -221,7 +222,7 @@ impl<'a> Networks<'a> {
         if check_name(what).is_ok()
             && let Some(network) = state::read_json::<Network>(&self.file(what))?
         {
-            return Ok(network);
+            return if network.name == what { Ok(network) } else { Err(Error::Foreign(what.to_owned())) };
         }
         let mut found = self.list()?.into_iter().filter_map(|listed| match listed {
             Listed::Network(network) if !what.is_empty() && network.id.starts_with(what) => Some(*network),
@@ -234,12 +235,19 @@ impl<'a> Networks<'a> {
         }
     }
 
+    /// Holds off the removal of networks: for who is about to use one without having written it down yet.
+    pub fn hold(&self) -> Result<Lock, Error> {
+        state::create_dir_private(&self.paths.locks())?;
+        Ok(Lock::shared(&self.paths.locks().join("networks"))?)
+    }
+
     /// Removes a network unless somebody uses it, which `users` tells: ids of containers.
     pub fn remove<E: From<Error>>(
         &self,
         name: &str,
         users: impl FnOnce() -> Result<Vec<String>, E>,
     ) -> Result<(), E> {
+        check_name(name)?;
         let _lock = self.lock()?;
         let users = users()?;
         if !users.is_empty() {
@@ -286,7 +294,7 @@ fn random_id() -> Result<String, Error> {
 /// The networks that the host has a route to, but for the default one (/proc/net/route: hexadecimal, host byte order).
 pub fn routes() -> Vec<Subnet> {
     let text = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let number = |word: &str| u32::from_str_radix(word, 16).ok().map(u32::swap_bytes);
+    let number = |word: &str| u32::from_str_radix(word, 16).ok().map(u32::from_be);
     let route = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (network, mask) = (number(words.get(1)?)?, number(words.get(7)?)?);
@@ -340,6 +348,10 @@ mod tests {
                 "{gateway:?} {range:?}"
             );
         }
+        for subnet in ["127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/24", "0.0.0.0/8", "240.0.0.0/24"] {
+            let new = NewNetwork { subnet: Some(subnet.parse().unwrap()), ..named("c") };
+            assert!(matches!(networks.create(&new, &[]), Err(Error::UnusableSubnet(_))), "{subnet}");
+        }
         for name in ["bridge", "none", "host", "container", "", ".a", "a/b", "a b"] {
             assert!(networks.create(&named(name), &[]).is_err(), "{name}");
         }
@@ -357,6 +369,11 @@ mod tests {
         assert!(matches!(networks.find("c"), Err(Error::Missing(_))));
         let listed = networks.list().unwrap();
         assert!(matches!(&listed[..], [Listed::Network(_), Listed::Broken { name, .. }] if name == "b"));
+        // A record of another name is nobody's: least of all that one's.
+        std::fs::copy(networks.file("a"), networks.file("c")).unwrap();
+        assert!(matches!(networks.find("c"), Err(Error::Foreign(name)) if name == "c"));
+        networks.remove("c", || Ok::<_, Error>(Vec::new())).unwrap();
+        assert!(networks.remove("../a", || Ok::<_, Error>(Vec::new())).is_err());
         let in_use = networks.remove("a", || Ok::<_, Error>(vec!["x".into()]));
         assert!(matches!(in_use, Err(Error::InUse { .. })));
         for name in ["a", "b"] {

@@ -137,8 +137,11 @@ fn addresses_are_those_asked_for_and_nobody_elses() {
     assert_eq!((&pool["Subnet"], &pool["Gateway"]), (&subnet.into(), &"10.213.7.254".into()));
     assert_eq!(shown[0]["Containers"].as_object().unwrap().len(), 2);
     // The address is kept over a restart only if it was asked for; the network is.
-    engine.ok(&["restart", "-t", "0", "asks"]);
-    assert_eq!(address("asks"), "10.213.7.9");
+    for _ in 0..5 {
+        // What the kernel has not cleared up yet of the old one is not in the way.
+        engine.ok(&["restart", "-t", "0", "asks"]);
+        assert_eq!(address("asks"), "10.213.7.9");
+    }
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn remove_one(engine: &Engine, what: &str, options: &NetworkRmOptions) -> anyhow
     let name = match Networks::new(paths).find(what) {
         Ok(network) => network.name,
         // One that cannot be read can be removed.
-        Err(network::Error::State(_)) => what.to_owned(),
+        Err(network::Error::State(_) | network::Error::Foreign(_)) => what.to_owned(),
         Err(error) => return Err(error.into()),
     };
     if name == DEFAULT {
