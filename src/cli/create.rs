@@ -53,9 +53,7 @@ pub(super) fn make(engine: &Engine, options: &CreateOptions) -> anyhow::Result<C
         // Until the record names it.
         held = Some(networks.hold()?);
         let found = networks.find(&joined.network)?;
-        if found.internal && !request.publish.is_empty() {
-            return Err(network::Error::PublishInternal(found.name).into());
-        }
+        found.check_publish(&request.publish)?;
         joined.network = found.name;
     }
     engine.mention_single_id();

@@ -135,18 +135,10 @@ fn test(key: &str, value: &str, about: &About<'_>) -> anyhow::Result<Test> {
         }),
         "network" => Box::new(move |c| value == super::network_view::network_text(&c.record)),
         "command" => Box::new(move |c| c.record.spec.process.args.first() == Some(&value)),
-        "label!" => Box::new(move |c| !has_label(c, &value)),
+        "label!" => Box::new(move |c| !parse::has_label(&c.record.labels, &value)),
         // label
-        _ => Box::new(move |c| has_label(c, &value)),
+        _ => Box::new(move |c| parse::has_label(&c.record.labels, &value)),
     })
-}
-
-fn has_label(container: &Container, wanted: &str) -> bool {
-    let labels = &container.record.labels;
-    match wanted.split_once('=') {
-        Some((name, wanted)) => labels.get(name).is_some_and(|value| value == wanted),
-        None => labels.contains_key(wanted),
-    }
 }
 
 /// Whether a container was made from an image, or from one that was built on it: that one begins with its layers.

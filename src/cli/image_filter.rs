@@ -1,7 +1,6 @@
 //! Which images `images` shows: docker's and podman's filters.
 
 use super::Error;
-use super::image_prune::has_label;
 use super::parse;
 use super::stores::{Stores, Users};
 use crate::image::{ImageEntry, Name};
@@ -91,7 +90,9 @@ impl Filter {
             Self::Reference(pattern, wanted) => {
                 entry.names.iter().any(|name| matches_pattern(name, pattern)) == *wanted
             }
-            Self::Label(label, wanted) => has_label(&entry.image.config.config.labels, label) == *wanted,
+            Self::Label(label, wanted) => {
+                parse::has_label(&entry.image.config.config.labels, label) == *wanted
+            }
             Self::Dangling(wanted) => entry.names.is_empty() == *wanted,
             Self::Containers(wanted) => (users.count_of(entry.image.id) > 0) == *wanted,
             Self::Id(start) => entry.image.id.hex().starts_with(start.as_str()),

@@ -54,16 +54,8 @@ pub fn passes(
 ) -> bool {
     filters.iter().all(|(key, value)| match key.as_str() {
         "until" => made.zip(parse::moment(value, now).ok()).is_some_and(|(made, until)| made < until),
-        key => has_label(labels, value) == (key == "label"),
+        key => parse::has_label(labels, value) == (key == "label"),
     })
-}
-
-/// Whether labels have `key`, or `key=value`.
-pub fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
-    match wanted.split_once('=') {
-        Some((name, value)) => labels.get(name).is_some_and(|found| found == value),
-        None => labels.contains_key(wanted),
-    }
 }
 
 /// Whether an image is to go, if nobody uses it.

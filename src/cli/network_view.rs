@@ -52,12 +52,16 @@ pub(super) fn port_bindings(published: &[Publish]) -> Value {
     map.into()
 }
 
+/// The hardware address that goes with an address.
+pub(super) fn mac_text(address: Ipv4Addr) -> String {
+    mac_of(address).map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// docker's fields: scripts ask for them also where there is no address to tell.
 pub(super) fn network_settings(container: &Container) -> Value {
     let live = container.live.as_ref();
     let address = live.and_then(|live| live.address);
     let way = live.and_then(|live| live.way);
-    let mac = |a: Ipv4Addr| mac_of(a).map(|b| format!("{b:02x}")).join(":");
     let addresses = || {
         json!({
             "Gateway": way.map_or_else(String::new, |(_, gateway)| gateway.to_string()),
@@ -66,7 +70,7 @@ pub(super) fn network_settings(container: &Container) -> Value {
             "IPv6Gateway": "",
             "GlobalIPv6Address": "",
             "GlobalIPv6PrefixLen": 0,
-            "MacAddress": address.map_or_else(String::new, mac),
+            "MacAddress": address.map_or_else(String::new, mac_text),
         })
     };
     let mut value = addresses();

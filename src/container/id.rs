@@ -10,9 +10,7 @@ pub struct ContainerId(String);
 impl ContainerId {
     /// A new one, from the kernel's random numbers.
     pub fn random() -> std::io::Result<Self> {
-        let mut raw = [0; 32];
-        rustix::rand::getrandom(&mut raw, rustix::rand::GetRandomFlags::empty())?;
-        Ok(Self(crate::digest::Digest::from_raw(raw).hex()))
+        crate::state::random_id().map(Self)
     }
 
     /// A text that is a whole id.

@@ -7,7 +7,7 @@ use super::request::NetworkMode;
 use super::session::Companion;
 use super::store::Places;
 use crate::kernel::process::Child;
-use crate::network::{self, INTERFACE, Lease, Member, Network, Networks, Publish};
+use crate::network::{INTERFACE, Lease, Member, Network, Networks, Publish};
 use crate::sandbox::{self, Interface};
 use crate::state::{Lock, Paths};
 use std::net::Ipv4Addr;
@@ -20,9 +20,7 @@ pub(super) fn lease(paths: &Paths, record: &Record) -> Result<Option<Lease>, Err
         NetworkMode::Default => (Network::default_one(), None),
         NetworkMode::Named(joined) => (Networks::new(paths).find(&joined.network)?, Some(joined)),
     };
-    if network.internal && !record.publish.is_empty() {
-        return Err(network::Error::PublishInternal(network.name).into());
-    }
+    network.check_publish(&record.publish)?;
     let id = &record.id;
     let mut names = vec![record.name.clone()];
     names.extend(joined.into_iter().flat_map(|joined| joined.aliases.clone()));

@@ -285,9 +285,7 @@ pub fn find_id(paths: &Paths, what: &str) -> Result<ContainerId, Error> {
 
 /// Whether a text can be a container's name: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
 pub fn is_name(text: &str) -> bool {
-    text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
-        && text.len() <= 255
+    state::is_name(text, 255)
 }
 
 /// Takes a name for a container: an exclusive link, so that two can never have the same.

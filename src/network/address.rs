@@ -91,15 +91,14 @@ pub struct Pool {
     pub gateway: Ipv4Addr,
 }
 
-/// Takes a free address for a container. `is_alive` tells whether the owner of an address still has it. The caller keeps
-/// others from taking or giving back one meanwhile.
+/// Takes a free address for a container. `is_alive` tells whether the owner of an address still has it. The caller has made
+/// the folder, and keeps others from taking or giving back one meanwhile.
 pub fn lease(
     folder: &Path,
     pool: Pool,
     owner: &str,
     is_alive: impl Fn(&str) -> bool,
 ) -> Result<Ipv4Addr, Error> {
-    state::create_dir_private(folder)?;
     // Where to begin: an address that was just given back is not given out again at once, since others may remember it.
     let last = pool.range.hosts();
     let begin = u32::from_be_bytes(first_four(owner)) & last;
@@ -125,7 +124,6 @@ pub fn take(
     owner: &str,
     is_alive: impl Fn(&str) -> bool,
 ) -> Result<bool, Error> {
-    state::create_dir_private(folder)?;
     let link = folder.join(address.to_string());
     for _ in 0..2 {
         match std::os::unix::fs::symlink(owner, &link) {

@@ -5,7 +5,7 @@
 
 use super::address::Subnet;
 use super::process::Config;
-use super::{DEFAULT, Error};
+use super::{DEFAULT, Error, Publish};
 use crate::digest::Digest;
 use crate::state::{self, Durability, Lock, Paths};
 use crate::timestamp::Timestamp;
@@ -15,6 +15,8 @@ use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+/// So that a name with what we put around it stays below NAME_MAX.
+const MAX_NAME: usize = 200;
 /// Names that mean something else.
 const RESERVED: [&str; 7] = [DEFAULT, "none", "host", "default", "container", "private", "ns"];
 /// Automatic networks are of this size, podman's.
@@ -97,6 +99,14 @@ impl Network {
         }
     }
 
+    /// Whether ports of its containers can be published.
+    pub fn check_publish(&self, ports: &[Publish]) -> Result<(), Error> {
+        match self.internal && !ports.is_empty() {
+            true => Err(Error::PublishInternal(self.name.clone())),
+            false => Ok(()),
+        }
+    }
+
     /// What its process must know.
     pub fn config(&self) -> Config {
         Config {
@@ -171,7 +181,7 @@ impl<'a> Networks<'a> {
             return Err(Error::NotInSubnet { what: "range", address: range.to_string(), subnet });
         }
         let network = Network {
-            id: random_id()?,
+            id: state::random_id().map_err(super::talk("get random numbers"))?,
             name: new.name.clone(),
             created: Timestamp::now(),
             subnet,
@@ -263,9 +273,7 @@ impl<'a> Networks<'a> {
 
 /// Whether a network can be called so.
 pub fn check_name(name: &str) -> Result<(), Error> {
-    let starts_well = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-    let goes_on_well = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-    match starts_well && goes_on_well && name.len() <= 200 {
+    match state::is_name(name, MAX_NAME) {
         true if RESERVED.contains(&name) => Err(Error::Reserved(name.to_owned())),
         true => Ok(()),
         false => Err(Error::Name(name.to_owned())),
@@ -279,16 +287,6 @@ fn free(is_free: impl Fn(Subnet) -> bool) -> Result<Subnet, Error> {
         .map(|bits| Subnet { network: Ipv4Addr::from_bits(bits), prefix: PREFIX })
         .find(|subnet| is_free(*subnet))
         .ok_or(Error::NoSubnet)
-}
-
-fn random_id() -> Result<String, Error> {
-    let mut random = [0; 32];
-    let read = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
-    match read {
-        // Up to 256 bytes come as a whole (getrandom(2)).
-        Ok(_) => Ok(Digest::from_raw(random).hex()),
-        Err(e) => Err(super::talk("get random numbers")(e.into())),
-    }
 }
 
 /// The networks that the host has a route to, but for the default one (/proc/net/route: hexadecimal, host byte order).

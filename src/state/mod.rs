@@ -21,6 +21,7 @@
 mod atomic;
 mod ballast;
 mod lock;
+mod naming;
 mod new_file;
 mod paths;
 mod reset;
@@ -32,6 +33,7 @@ pub use atomic::{
 };
 pub use ballast::{is_out_of_space, keep_ballast, with_ballast};
 pub use lock::Lock;
+pub use naming::{is_name, random_id};
 pub use new_file::NewFile;
 pub use paths::Paths;
 pub use reset::reset;

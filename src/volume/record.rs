@@ -2,7 +2,7 @@
 
 use super::Error;
 use crate::digest::Digest;
-use crate::state::Durability;
+use crate::state::{self, Durability};
 use crate::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -79,29 +79,14 @@ impl NewVolume {
 
     /// A volume without a name of its own: 64 random hexadecimal digits, as docker's and podman's.
     pub fn anonymous(durability: Durability) -> Result<Self, Error> {
-        let mut random = [0; 32];
-        let mut filled = 0;
-        while filled < random.len() {
-            match rustix::rand::getrandom(&mut random[filled..], rustix::rand::GetRandomFlags::empty()) {
-                Ok(n) => filled += n,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(Error::io("read", Path::new("/dev/urandom"))(e.into())),
-            }
-        }
-        let name = Digest::from_raw(random).hex();
+        let name = state::random_id().map_err(Error::io("read", Path::new("/dev/urandom")))?;
         Ok(Self { anonymous: true, durability, ..Self::named(&name) })
     }
 }
 
 /// Whether `name` can be a volume's: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
 pub fn check_name(name: &str) -> Result<(), Error> {
-    let starts_well = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-    let goes_on_well = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-    if starts_well && goes_on_well && name.len() <= MAX_NAME {
-        Ok(())
-    } else {
-        Err(Error::Name(name.to_owned()))
-    }
+    if state::is_name(name, MAX_NAME) { Ok(()) } else { Err(Error::Name(name.to_owned())) }
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! `coracle network ls`.
 
-use super::{has_label, users};
+use super::used_names;
 use crate::cli::args::{Given, list, option, switch};
 use crate::cli::{Action, Context, Entry, Error, ListOptions, parse, rows};
 use crate::network::{Listed, Network, Networks};
 use crate::output;
 use clap::{ArgMatches, Command};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// `coracle network ls`.
 pub const ENTRY: Entry = Entry {
@@ -51,6 +52,11 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
             Listed::Broken { name, error } => broken.push((name, error)),
         }
     }
+    // Who uses what is only asked for where it matters.
+    let used = match filters.iter().any(|(key, _)| key == "dangling") {
+        true => used_names(&paths)?,
+        false => BTreeSet::new(),
+    };
     let mut shown = Vec::new();
     for network in &networks {
         let mut passes = true;
@@ -61,12 +67,11 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
                 "driver" => value == "bridge",
                 "scope" => value == "local",
                 "dangling" => {
-                    let unused =
-                        network.name != crate::network::DEFAULT && users(&paths, &network.name)?.is_empty();
+                    let unused = network.name != crate::network::DEFAULT && !used.contains(&network.name);
                     parse::boolean(value).is_ok_and(|wanted| wanted == unused)
                 }
                 // label
-                _ => has_label(network, value),
+                _ => parse::has_label(&network.labels, value),
             };
         }
         if passes {

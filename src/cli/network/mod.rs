@@ -6,14 +6,14 @@ pub mod ls;
 pub mod prune;
 pub mod rm;
 
-use super::network_view::network_text;
+use super::network_view::{mac_text, network_text};
 use super::{Action, Entry, inspect};
 use crate::container;
 use crate::container::store::{self, Container};
-use crate::netlink::link::mac_of;
 use crate::network::Network;
 use crate::state::Paths;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 /// `coracle network`.
 pub const ENTRY: Entry = Entry {
@@ -31,15 +31,23 @@ pub const ENTRY: Entry = Entry {
     ]),
 };
 
-/// The containers that are on a network when they run. One whose record cannot be read does not run, and is on none.
-fn users(paths: &Paths, name: &str) -> Result<Vec<Container>, container::Error> {
+/// The containers that can be read. One that cannot is taken to be on no network.
+fn containers(paths: &Paths) -> Result<impl Iterator<Item = Container>, container::Error> {
     let whole = |entry| match entry {
         store::Entry::Whole(container) => Some(*container),
         store::Entry::Broken(..) => None,
     };
-    let mut found: Vec<_> = store::list(paths)?.into_iter().filter_map(whole).collect();
-    found.retain(|container| network_text(&container.record) == name);
-    Ok(found)
+    Ok(store::list(paths)?.into_iter().filter_map(whole))
+}
+
+/// The containers that are on a network when they run.
+fn users(paths: &Paths, name: &str) -> Result<Vec<Container>, container::Error> {
+    Ok(containers(paths)?.filter(|container| network_text(&container.record) == name).collect())
+}
+
+/// The networks that any container is on.
+fn used_names(paths: &Paths) -> Result<BTreeSet<String>, container::Error> {
+    Ok(containers(paths)?.map(|container| network_text(&container.record).to_owned()).collect())
 }
 
 /// Removes a network that no container is on.
@@ -47,14 +55,6 @@ fn remove(paths: &Paths, name: &str) -> anyhow::Result<()> {
     Ok(crate::network::Networks::new(paths).remove::<container::Error>(name, || {
         Ok(users(paths, name)?.iter().map(|user| user.record.id.short().to_owned()).collect())
     })?)
-}
-
-/// Whether labels have `key`, or `key=value`.
-fn has_label(network: &Network, wanted: &str) -> bool {
-    match wanted.split_once('=') {
-        Some((key, value)) => network.labels.get(key).is_some_and(|found| found == value),
-        None => network.labels.contains_key(wanted),
-    }
 }
 
 /// What `inspect` shows of a network: docker's fields.
@@ -65,7 +65,7 @@ pub(super) fn inspect(paths: &Paths, network: &Network) -> Result<Value, contain
         let entry = json!({
             "Name": user.record.name,
             "EndpointID": "",
-            "MacAddress": mac_of(address).map(|byte| format!("{byte:02x}")).join(":"),
+            "MacAddress": mac_text(address),
             "IPv4Address": format!("{address}/{}", network.subnet.prefix),
             "IPv6Address": "",
         });

@@ -1,6 +1,6 @@
 //! `coracle network prune`.
 
-use super::{has_label, remove, users};
+use super::{remove, used_names};
 use crate::cli::args::{Given, list, switch};
 use crate::cli::{Action, Context, Entry, parse};
 use crate::network::{Listed, Networks};
@@ -30,12 +30,14 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let paths = context.paths()?;
+    let used = used_names(&paths)?;
     let (mut removed, mut worst) = (String::new(), 0);
     for listed in Networks::new(&paths).list()? {
         // What cannot be read is removed only by who names it.
         let Listed::Network(network) = listed else { continue };
-        let passes = |(key, value): &(String, String)| has_label(&network, value) == (key == "label");
-        if !filters.iter().all(passes) || !users(&paths, &network.name)?.is_empty() {
+        let passes =
+            |(key, value): &(String, String)| parse::has_label(&network.labels, value) == (key == "label");
+        if !filters.iter().all(passes) || used.contains(&network.name) {
             continue;
         }
         match remove(&paths, &network.name) {

@@ -4,6 +4,7 @@ use super::{Invalid, nearest};
 use crate::cli::image_options::PullPolicy;
 use crate::container::request::{Joined, LogDriver, LogOptions, NetworkMode, Rlimit};
 use crate::sandbox::signal_number;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// A truth value as Go's `strconv.ParseBool` takes it.
@@ -300,6 +301,14 @@ pub fn credentials(text: &str) -> Result<(String, String), Invalid> {
     match text.split_once(':') {
         Some((user, password)) if !user.is_empty() => Ok((user.to_owned(), password.to_owned())),
         _ => Err(Invalid::new("expected USER:PASSWORD")),
+    }
+}
+
+/// Whether labels have what `--filter label=` is given: `KEY`, or `KEY=VALUE`.
+pub fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
+    match wanted.split_once('=') {
+        Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
+        None => labels.contains_key(wanted),
     }
 }
 

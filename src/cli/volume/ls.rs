@@ -1,6 +1,6 @@
 //! `coracle volume ls`.
 
-use super::{has_label, used_names};
+use super::used_names;
 use crate::cli::args::{Given, list, option, switch};
 use crate::cli::engine::Engine;
 use crate::cli::rows::{self, VolumeRow};
@@ -91,7 +91,7 @@ fn accepts(volume: &Volume, filters: &[(String, String)], used: &BTreeSet<String
         "driver" => value == "local",
         "dangling" => parse::boolean(value).is_ok_and(|wanted| wanted != used.contains(&volume.name)),
         // label
-        _ => has_label(volume, value),
+        _ => parse::has_label(&volume.labels, value),
     };
     filters.iter().all(|filter| {
         let same_key = |other: &&(String, String)| other.0 == filter.0 && filter.0 != "label";

@@ -64,14 +64,6 @@ fn user_ids(paths: &Paths, name: &str) -> Result<Vec<String>, volume::Error> {
     }
 }
 
-/// Whether labels have `key`, or `key=value`.
-fn has_label(volume: &Volume, wanted: &str) -> bool {
-    match wanted.split_once('=') {
-        Some((key, value)) => volume.labels.get(key).is_some_and(|found| found == value),
-        None => volume.labels.contains_key(wanted),
-    }
-}
-
 /// What `inspect` shows of a volume: docker's fields, and podman's `Anonymous`.
 pub(super) fn inspect(volume: &Volume) -> Value {
     json!({

@@ -1,6 +1,6 @@
 //! `coracle volume prune`.
 
-use super::{has_label, used_names, user_ids};
+use super::{used_names, user_ids};
 use crate::cli::args::{Given, list, switch};
 use crate::cli::engine::Engine;
 use crate::cli::stores::{self, Stores};
@@ -100,7 +100,8 @@ fn refuse_with_broken(paths: &Paths) -> anyhow::Result<()> {
 }
 
 fn wanted(volume: &Volume, options: &VolumePruneOptions) -> bool {
-    let passes = |(key, value): &(String, String)| has_label(volume, value) == (key == "label");
+    let passes =
+        |(key, value): &(String, String)| parse::has_label(&volume.labels, value) == (key == "label");
     (options.all || volume.anonymous) && options.filters.iter().all(passes)
 }
 
