@@ -142,6 +142,8 @@ pub fn settle(stores: &Stores, engine: &Engine) {
             for target in 0..=2 {
                 let _ = process::replace_stdio(null.as_fd(), target);
             }
+            // Of the caller's locks above all: nobody else could collect garbage for as long as this takes.
+            let _ = process::close_all_from(3, null.into());
         }
         let _ = process::set_title("coracle: settling layers");
         let _ = stores.layers.make_durable();

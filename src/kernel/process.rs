@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
 
 /// Which side of a [`fork`] or [`clone`] this is.
 #[derive(Debug)]
@@ -89,12 +90,21 @@ pub fn clone(flags: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Si
     }
 }
 
-/// `EBUSY` if this process has more than one thread.
+/// `EBUSY` if this process has more than one thread. One that has been joined may still be on its way out of the kernel: that
+/// is waited for, since whoever joined it would find no reason for an error.
 pub(super) fn check_single_thread() -> io::Result<()> {
-    // `.`, `..` and one folder per thread (proc_pid_task(5)).
-    match rustix::fs::stat("/proc/self/task") {
-        Ok(task) if task.st_nlink > 3 => Err(io::Error::from_raw_os_error(libc::EBUSY)),
-        _ => Ok(()),
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let mut since = None;
+    loop {
+        // `.`, `..` and one folder per thread (proc_pid_task(5)).
+        match rustix::fs::stat("/proc/self/task") {
+            Ok(task) if task.st_nlink > 3 => {}
+            _ => return Ok(()),
+        }
+        if since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+            return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        }
+        std::thread::sleep(Duration::from_micros(200));
     }
 }
 
@@ -301,5 +311,27 @@ mod tests {
     fn a_process_with_several_threads_cannot_fork() {
         // The test harness itself has a second thread.
         assert_eq!(fork().unwrap_err().raw_os_error(), Some(libc::EBUSY));
+    }
+
+    #[test]
+    fn threads_that_have_ended_do_not_keep_a_process_from_forking() {
+        // SAFETY: the C library's fork keeps its own locks usable in the child, which does nothing with anybody else's.
+        let alone = match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Parent { child } => child,
+            nix::unistd::ForkResult::Child => {
+                for _ in 0..100 {
+                    // A scope waits for the end of what a thread does, not of the thread.
+                    std::thread::scope(|scope| drop(scope.spawn(|| std::hint::black_box(1))));
+                    match fork() {
+                        Ok(Side::Child) => exit_now(0),
+                        Ok(Side::Parent(_)) => {}
+                        Err(_) => exit_now(1),
+                    }
+                }
+                exit_now(0)
+            }
+        };
+        let ended = nix::sys::wait::waitpid(alone, None).unwrap();
+        assert_eq!(ended, nix::sys::wait::WaitStatus::Exited(alone, 0));
     }
 }
