@@ -280,11 +280,20 @@ _coracle() {
             coracle__subcmd__image,untag)
                 cmd="coracle__subcmd__image__subcmd__untag"
                 ;;
+            coracle__subcmd__network,connect)
+                cmd="coracle__subcmd__network__subcmd__connect"
+                ;;
             coracle__subcmd__network,create)
                 cmd="coracle__subcmd__network__subcmd__create"
                 ;;
+            coracle__subcmd__network,disconnect)
+                cmd="coracle__subcmd__network__subcmd__disconnect"
+                ;;
             coracle__subcmd__network,exists)
                 cmd="coracle__subcmd__network__subcmd__exists"
+                ;;
+            coracle__subcmd__network,flows)
+                cmd="coracle__subcmd__network__subcmd__flows"
                 ;;
             coracle__subcmd__network,inspect)
                 cmd="coracle__subcmd__network__subcmd__inspect"
@@ -297,6 +306,9 @@ _coracle() {
                 ;;
             coracle__subcmd__network,prune)
                 cmd="coracle__subcmd__network__subcmd__prune"
+                ;;
+            coracle__subcmd__network,reload)
+                cmd="coracle__subcmd__network__subcmd__reload"
                 ;;
             coracle__subcmd__network,remove)
                 cmd="coracle__subcmd__network__subcmd__rm"
@@ -453,7 +465,7 @@ _coracle() {
             return 0
             ;;
         coracle__subcmd__container__subcmd__create)
-            opts="-i -t -w -u -h -l -e -v -p -m -c -q --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --ip --network-alias --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
+            opts="-i -t -w -u -h -l -e -v -p -m -c -q --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --ip --mac-address --network-alias --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -580,6 +592,10 @@ _coracle() {
                     return 0
                     ;;
                 --ip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mac-address)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1219,7 +1235,7 @@ _coracle() {
             return 0
             ;;
         coracle__subcmd__container__subcmd__run)
-            opts="-d -a -i -t -w -u -h -l -e -v -p -m -c -q --detach --attach --preserve-fds --rmi --sig-proxy --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --ip --network-alias --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
+            opts="-d -a -i -t -w -u -h -l -e -v -p -m -c -q --detach --attach --preserve-fds --rmi --sig-proxy --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --ip --mac-address --network-alias --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1358,6 +1374,10 @@ _coracle() {
                     return 0
                     ;;
                 --ip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mac-address)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1901,7 +1921,7 @@ _coracle() {
             return 0
             ;;
         coracle__subcmd__create)
-            opts="-i -t -w -u -h -l -e -v -p -m -c -q --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --ip --network-alias --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
+            opts="-i -t -w -u -h -l -e -v -p -m -c -q --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --ip --mac-address --network-alias --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2028,6 +2048,10 @@ _coracle() {
                     return 0
                     ;;
                 --ip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mac-address)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2967,12 +2991,38 @@ _coracle() {
             return 0
             ;;
         coracle__subcmd__network)
-            opts="-h --help create ls list inspect rm remove prune exists"
+            opts="-h --help create ls list inspect rm remove prune exists connect disconnect reload flows"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coracle__subcmd__network__subcmd__connect)
+            opts="-h --alias --ip --mac-address --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --alias)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mac-address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -3018,6 +3068,20 @@ _coracle() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        coracle__subcmd__network__subcmd__disconnect)
+            opts="-f -h --force --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         coracle__subcmd__network__subcmd__exists)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -3025,6 +3089,24 @@ _coracle() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coracle__subcmd__network__subcmd__flows)
+            opts="-n -h --format --json --noheading --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -3091,6 +3173,20 @@ _coracle() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coracle__subcmd__network__subcmd__reload)
+            opts="-a -l -h --all --latest --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -3341,7 +3437,7 @@ _coracle() {
             return 0
             ;;
         coracle__subcmd__run)
-            opts="-d -a -i -t -w -u -h -l -e -v -p -m -c -q --detach --attach --preserve-fds --rmi --sig-proxy --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --ip --network-alias --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
+            opts="-d -a -i -t -w -u -h -l -e -v -p -m -c -q --detach --attach --preserve-fds --rmi --sig-proxy --name --interactive --tty --rm --init --entrypoint --workdir --user --hostname --label --label-file --stop-signal --stop-timeout --detach-keys --cidfile --log-driver --log-opt --env --env-file --unsetenv --volume --mount --tmpfs --read-only --read-only-tmpfs --shm-size --privileged --cap-add --cap-drop --security-opt --network --ip --mac-address --network-alias --publish --add-host --dns --dns-search --dns-option --memory --memory-swap --memory-reservation --cpus --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --pids-limit --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --memory-swappiness --cpu-rt-period --cpu-rt-runtime --kernel-memory --cgroup-conf --cgroup-parent --cgroups --cgroupns --oom-kill-disable --userns --uidmap --gidmap --pid --ipc --uts --sysctl --unsetenv-all --env-host --env-merge --http-proxy --group-add --ulimit --umask --oom-score-adj --personality --timeout --systemd --volumes-from --image-volume --device --rootfs --tz --no-hosts --no-hostname --hostuser --passwd --passwd-entry --group-entry --pidfile --domainname --annotation --expose --replace --init-path --conmon-pidfile --pull --platform --tls-verify --authfile --quiet --os --arch --variant --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -3480,6 +3576,10 @@ _coracle() {
                     return 0
                     ;;
                 --ip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mac-address)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -1,7 +1,7 @@
 //! Containers as JSON: the rows of `ps` and the object of `inspect`, with docker's field names.
 
 use super::image_view::keys;
-use super::network_view::{network_settings, network_text, port_bindings, ports_text};
+use super::network_view::{network_names, network_settings, port_bindings, ports_text};
 use super::rows::{ContainerRow, Phase};
 use crate::container::record::{MountKind, MountUse, Record, Status};
 use crate::container::request::{LogDriver, MountOptions, Propagation};
@@ -44,7 +44,7 @@ pub fn row(container: &Container, now: SystemTime, no_trunc: bool, size: Option<
         labels,
         mounts: mounts.iter().map(|m| source_text(&m.kind)).collect(),
         volumes: mounts.iter().filter(|m| matches!(m.kind, MountKind::Volume { .. })).count(),
-        network: network_text(&container.record),
+        networks: network_names(&container.record).join(","),
         ports: ports_text(container),
         size,
     };
@@ -64,7 +64,7 @@ pub fn broken_row(id: &str, now: SystemTime, no_trunc: bool) -> Value {
         labels: &labels,
         mounts: Vec::new(),
         volumes: 0,
-        network: "",
+        networks: String::new(),
         ports: String::new(),
         size: None,
     };
@@ -252,7 +252,7 @@ fn host_config(container: &Container) -> Value {
             "Config": { "max-size": log.max_size.to_string(), "max-file": log.max_file.to_string() },
             "Path": log_path(container),
         },
-        "NetworkMode": network_text(record),
+        "NetworkMode": network_names(record).first(),
         "PortBindings": port_bindings(&record.publish),
         "AutoRemove": record.rm,
         "CapAdd": if spec.privileged { Vec::new() } else { names(granted.without(usual)) },

@@ -7,7 +7,7 @@ use crate::container::create::{Created, create};
 use crate::container::request::{MountSource, NetworkMode};
 use crate::container::{lifecycle, recover};
 use crate::image::ImageStore;
-use crate::network::{self, Networks};
+use crate::network::{self, Network, Networks};
 use crate::output;
 use crate::state::{self, Durability};
 use clap::ArgMatches;
@@ -49,18 +49,27 @@ pub(super) fn make(engine: &Engine, options: &CreateOptions) -> anyhow::Result<C
     }
     let networks = Networks::new(&engine.paths);
     let mut held = None;
-    if let NetworkMode::Named(joined) = &mut request.network {
-        // Until the record names it.
-        held = Some(networks.hold()?);
-        let found = networks.find(&joined.network)?;
-        found.check_publish(&request.publish)?;
-        joined.network = found.name;
-    }
     engine.mention_single_id();
     if options.replace
         && let Some(name) = &request.name
     {
         replace(engine, name)?;
+    }
+    if let NetworkMode::Named(several) = &mut request.network {
+        // Until the record names them.
+        held = Some(networks.hold()?);
+        let mut way: Option<Network> = None;
+        for joined in several {
+            let found = networks.find(&joined.network)?;
+            joined.network.clone_from(&found.name);
+            if !joined.aliases.is_empty() && !found.names {
+                return Err(network::Error::Nameless(found.name).into());
+            }
+            if way.as_ref().is_none_or(|way| way.internal) {
+                way = Some(found);
+            }
+        }
+        way.map_or(Ok(()), |way| way.config().check_publish(&request.publish))?;
     }
     let created = create(&engine.paths, &engine.identity, &request, image.as_ref())?;
     drop(held);

@@ -8,8 +8,9 @@ use super::args::{Given, list, option, switch};
 use super::image_options::ImageOptions;
 use super::parse::{self, Host, Invalid};
 use super::{Error, args, limit_flags};
+use crate::container;
 use crate::container::request::{
-    CreateRequest, Dns, LogOptions, MountRequest, NetworkMode, SeccompChoice, SecurityOptions,
+    CreateRequest, Dns, Joined, LogOptions, MountRequest, NetworkMode, SeccompChoice, SecurityOptions,
 };
 use crate::image::Platform;
 use clap::{ArgMatches, Command};
@@ -128,8 +129,9 @@ pub(super) fn define(to: Command) -> Command {
     let to = to.next_help_heading("Network").args([
         list("network", "MODE")
             .alias("net")
-            .help("Network: bridge (default), none, host, or NAME[:ip=ADDRESS,alias=NAME]"),
+            .help("Network: bridge (default), none, host, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)"),
         option("ip", "ADDRESS").help("Have this address on the network"),
+        option("mac-address", "MAC").help("Have this hardware address on the network"),
         list("network-alias", "NAME").alias("net-alias").help("Be found by this name on the network, too"),
         list("publish", "PORTS").short('p').help("Publish [[IP:][HOST-PORT]:]PORT[/tcp|/udp] on the host"),
         list("add-host", "NAME:IP").help("Add a line to /etc/hosts"),
@@ -311,30 +313,67 @@ fn mounts(args: &ArgMatches, host: &Host) -> Result<Vec<MountRequest>, Error> {
 }
 
 fn network(args: &ArgMatches) -> Result<NetworkMode, Error> {
-    let mut mode = match &args.each("network", parse::network)?[..] {
+    let texts = args.texts("network").into_iter();
+    // Several in one word, as podman has it.
+    let words =
+        texts.flat_map(|text| if text.contains(':') { vec![text] } else { text.split(',').collect() });
+    let modes = words.map(|text| parse::network(text).map_err(Error::value("network", text)));
+    let mut mode = match &modes.collect::<Result<Vec<_>, _>>()?[..] {
         [] => NetworkMode::Default,
         [only] => only.clone(),
-        _ => {
-            return Err(Error::usage("a container cannot be on several networks yet", "give --network once"));
-        }
+        several => NetworkMode::Named(together(several)?),
     };
     let ip = args.parsed("ip", parse::ipv4)?;
-    let aliases = args.texts("network-alias").into_iter().map(str::to_owned);
+    let mac = args.parsed("mac-address", parse::mac)?;
+    let aliases: Vec<_> = args.texts("network-alias").into_iter().map(str::to_owned).collect();
+    if mac.is_some() && mode == NetworkMode::Default {
+        mode = NetworkMode::Named(container::networks::joined(&mode));
+    }
     match &mut mode {
-        NetworkMode::Named(joined) => {
-            joined.ip = ip.or(joined.ip);
-            joined.aliases.extend(aliases);
+        NetworkMode::Named(several) if several.len() > 1 && (ip.is_some() || mac.is_some()) => {
+            Err(Error::usage(
+                "--ip and --mac-address are for a container on one network",
+                "write --network NAME:ip=ADDRESS,mac=ADDRESS for each",
+            ))
+        }
+        NetworkMode::Named(several) => {
+            for joined in several {
+                joined.ip = ip.or(joined.ip);
+                joined.mac = mac.or(joined.mac);
+                joined.aliases.extend(aliases.clone());
+            }
+            Ok(mode)
         }
         // docker: addresses and names are for networks that the user has made.
-        _ if ip.is_some() || aliases.count() > 0 => {
+        _ if ip.is_some() || mac.is_some() || !aliases.is_empty() => Err(Error::usage(
+            "--ip and --network-alias are for networks that were made by 'coracle network create'",
+            "give such a network with --network, or leave them out",
+        )),
+        _ => Ok(mode),
+    }
+}
+
+/// The networks of a container that is on several.
+fn together(modes: &[NetworkMode]) -> Result<Vec<Joined>, Error> {
+    let mut all: Vec<Joined> = Vec::new();
+    for mode in modes {
+        if matches!(mode, NetworkMode::None | NetworkMode::Host) {
             return Err(Error::usage(
-                "--ip and --network-alias are for networks that were made by 'coracle network create'",
-                "give such a network with --network, or leave them out",
+                "a container on the host's network, or on none, cannot be on others too",
+                "give --network none or host alone",
             ));
         }
-        _ => {}
+        for joined in container::networks::joined(mode) {
+            if all.iter().any(|other| other.network == joined.network) {
+                return Err(Error::usage(
+                    format!("network {} is given twice", joined.network),
+                    "give each network once",
+                ));
+            }
+            all.push(joined);
+        }
     }
-    Ok(mode)
+    Ok(all)
 }
 
 fn security(args: &ArgMatches, host: &Host) -> Result<SecurityOptions, Error> {

@@ -1,20 +1,19 @@
 //! A container's network as JSON and in listings, with docker's field names.
 
-use crate::container::record::Record;
+use crate::container::record::{OnNetwork, Record};
 use crate::container::request::NetworkMode;
 use crate::container::store::Container;
-use crate::netlink::link::mac_of;
-use crate::network::{DEFAULT, Publish, Transport};
+use crate::network::{DEFAULT, Mac, Publish, Transport};
 use serde_json::{Map, Value, json};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
-/// What its network is called.
-pub(super) fn network_text(record: &Record) -> &str {
+/// What its networks are called.
+pub(super) fn network_names(record: &Record) -> Vec<&str> {
     match &record.network {
-        NetworkMode::Default => DEFAULT,
-        NetworkMode::None => "none",
-        NetworkMode::Host => "host",
-        NetworkMode::Named(joined) => &joined.network,
+        NetworkMode::Default => vec![DEFAULT],
+        NetworkMode::None => vec!["none"],
+        NetworkMode::Host => vec!["host"],
+        NetworkMode::Named(networks) => networks.iter().map(|joined| joined.network.as_str()).collect(),
     }
 }
 
@@ -52,38 +51,50 @@ pub(super) fn port_bindings(published: &[Publish]) -> Value {
     map.into()
 }
 
-/// The hardware address that goes with an address.
-pub(super) fn mac_text(address: Ipv4Addr) -> String {
-    mac_of(address).map(|byte| format!("{byte:02x}")).join(":")
+/// A hardware address as it is usually written.
+pub(super) fn mac_text(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn addresses(on: Option<&OnNetwork>) -> Map<String, Value> {
+    let text = |part: &dyn Fn(&OnNetwork) -> String| on.map_or_else(String::new, part);
+    [
+        ("Gateway", text(&|on| on.gateway.to_string()).into()),
+        ("IPAddress", text(&|on| on.address.to_string()).into()),
+        ("IPPrefixLen", on.map_or(0, |on| on.prefix).into()),
+        ("IPv6Gateway", "".into()),
+        ("GlobalIPv6Address", "".into()),
+        ("GlobalIPv6PrefixLen", 0.into()),
+        ("MacAddress", text(&|on| mac_text(on.mac)).into()),
+    ]
+    .into_iter()
+    .map(|(key, value): (&str, Value)| (key.to_owned(), value))
+    .collect()
 }
 
 /// docker's fields: scripts ask for them also where there is no address to tell.
 pub(super) fn network_settings(container: &Container) -> Value {
     let live = container.live.as_ref();
-    let address = live.and_then(|live| live.address);
-    let way = live.and_then(|live| live.way);
-    let addresses = || {
-        json!({
-            "Gateway": way.map_or_else(String::new, |(_, gateway)| gateway.to_string()),
-            "IPAddress": address.map_or_else(String::new, |a| a.to_string()),
-            "IPPrefixLen": way.map_or(0, |(prefix, _)| prefix),
-            "IPv6Gateway": "",
-            "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0,
-            "MacAddress": address.map_or_else(String::new, mac_text),
-        })
+    let on = live.map_or(&[][..], |live| &live.networks);
+    let mut fields = addresses(on.first());
+    fields.insert("Bridge".into(), "".into());
+    fields.insert("SandboxID".into(), "".into());
+    fields.insert("SandboxKey".into(), "".into());
+    fields.insert("Ports".into(), port_bindings(live.map_or(&[], |l| &l.published)));
+    let joined = match &container.record.network {
+        NetworkMode::Named(joined) => joined.as_slice(),
+        _ => &[],
     };
-    let mut value = addresses();
-    if let Value::Object(fields) = &mut value {
-        fields.insert("Bridge".into(), "".into());
-        fields.insert("SandboxID".into(), "".into());
-        fields.insert("SandboxKey".into(), "".into());
-        fields.insert("Ports".into(), port_bindings(live.map_or(&[], |l| &l.published)));
-        let mut own = addresses();
-        if let (Value::Object(own), NetworkMode::Named(joined)) = (&mut own, &container.record.network) {
+    let mut networks = Map::new();
+    for name in network_names(&container.record) {
+        let on = on.iter().find(|on| on.network == name);
+        let mut own = addresses(on);
+        own.insert("NetworkID".into(), on.map_or("", |on| &on.id).into());
+        if let Some(joined) = joined.iter().find(|joined| joined.network == name) {
             own.insert("Aliases".into(), json!(joined.aliases));
         }
-        fields.insert("Networks".into(), json!({ network_text(&container.record): own }));
+        networks.insert(name.to_owned(), own.into());
     }
-    value
+    fields.insert("Networks".into(), networks.into());
+    fields.into()
 }

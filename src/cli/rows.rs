@@ -48,6 +48,13 @@ pub const NETWORKS: Listing<'static> = Listing {
     heads: &[("ID", "NETWORK ID"), ("CreatedAt", "CREATED AT")],
 };
 
+/// `network flows`.
+pub const FLOWS: Listing<'static> = Listing {
+    table: "{{.Protocol}}\t{{.Direction}}\t{{.Container}}\t{{.Remote}}\t{{.State}}\t{{.Sent}}\t{{.Received}}\t{{.RTT}}\t{{.Retransmits}}",
+    quiet: "Container",
+    heads: &[],
+};
+
 /// A line of `ps`.
 #[derive(Clone, Debug)]
 pub struct ContainerRow<'a> {
@@ -69,8 +76,8 @@ pub struct ContainerRow<'a> {
     pub mounts: Vec<String>,
     /// How many of them are volumes.
     pub volumes: usize,
-    /// Its network.
-    pub network: &'a str,
+    /// Its networks.
+    pub networks: String,
     /// Its published ports.
     pub ports: String,
     /// With `-s`: bytes that it has written, and bytes together with its image.
@@ -145,7 +152,7 @@ impl ContainerRow<'_> {
             "Label": self.labels,
             "Mounts": self.mounts.join(","),
             "LocalVolumes": self.volumes.to_string(),
-            "Networks": self.network,
+            "Networks": self.networks,
         })
     }
 }
@@ -257,7 +264,7 @@ mod tests {
             labels: &labels,
             mounts: vec!["data".into(), "/a".into()],
             volumes: 1,
-            network: "none",
+            networks: "none".into(),
             ports: String::new(),
             size: Some((1500, 7_800_000)),
         };

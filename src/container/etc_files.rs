@@ -98,8 +98,8 @@ pub struct Hosts<'a> {
     pub add_hosts: &'a [(String, String)],
     /// The container's names: hostname, then name. With none there is no entry for them.
     pub names: &'a [&'a str],
-    /// The container's address; without one its names mean 127.0.0.1.
-    pub address: Option<IpAddr>,
+    /// The container's addresses; without any its names mean 127.0.0.1.
+    pub addresses: &'a [IpAddr],
     /// What the host is called by, for a container on a network.
     pub host_address: Option<IpAddr>,
 }
@@ -133,8 +133,10 @@ impl Hosts<'_> {
             }
         }
         if !names.is_empty() {
-            let address = self.address.unwrap_or(Ipv4Addr::LOCALHOST.into());
-            text.push_str(&format!("{address}\t{}\n", names.join(" ")));
+            let localhost = [Ipv4Addr::LOCALHOST.into()];
+            for address in if self.addresses.is_empty() { &localhost } else { self.addresses } {
+                text.push_str(&format!("{address}\t{}\n", names.join(" ")));
+            }
         }
         if let Some(host) = self.host_address {
             text.push_str(&format!("{host}\thost.containers.internal host.docker.internal\n"));
@@ -271,21 +273,22 @@ mod tests {
     #[test]
     fn hosts_has_added_entries_then_localhost_then_the_container() {
         let add = pairs(&[("db", "10.0.0.2"), ("a;b", "fd00::1")]);
-        for (host, add_hosts, names, address, expected) in [
-            (None, &[][..], &[][..], None, LOCALHOST.to_owned()),
-            (None, &[], &["web", "web"], None, format!("{LOCALHOST}127.0.0.1\tweb\n")),
+        let ours = [[10, 0, 0, 9], [10, 1, 0, 9]].map(IpAddr::from);
+        for (host, add_hosts, names, addresses, expected) in [
+            (None, &[][..], &[][..], &[][..], LOCALHOST.to_owned()),
+            (None, &[], &["web", "web"], &[], format!("{LOCALHOST}127.0.0.1\tweb\n")),
             (
                 None,
                 &add,
                 &["host", "web"],
-                Some("10.0.0.9".parse().unwrap()),
-                format!("10.0.0.2\tdb\nfd00::1\ta b\n{LOCALHOST}10.0.0.9\thost web\n"),
+                &ours,
+                format!("10.0.0.2\tdb\nfd00::1\ta b\n{LOCALHOST}10.0.0.9\thost web\n10.1.0.9\thost web\n"),
             ),
-            (Some("127.0.0.1 me"), &add[..1], &[], None, "10.0.0.2\tdb\n127.0.0.1 me\n".into()),
-            (Some(""), &[], &[], None, String::new()),
+            (Some("127.0.0.1 me"), &add[..1], &[], &[], "10.0.0.2\tdb\n127.0.0.1 me\n".into()),
+            (Some(""), &[], &[], &[], String::new()),
         ] {
             assert_eq!(
-                Hosts { host, add_hosts, names, address, host_address: None }.text().unwrap(),
+                Hosts { host, add_hosts, names, addresses, host_address: None }.text().unwrap(),
                 expected
             );
         }
@@ -305,10 +308,11 @@ mod tests {
             ("db", "host-gateway"),
         ] {
             let add_hosts = &pairs(&[(name, address)]);
-            let hosts = Hosts { host: None, add_hosts, names: &[], address: None, host_address: None };
+            let hosts = Hosts { host: None, add_hosts, names: &[], addresses: &[], host_address: None };
             assert!(hosts.text().is_err(), "{name:?} {address:?}");
         }
-        let hosts = Hosts { host: None, add_hosts: &[], names: &["a\nb"], address: None, host_address: None };
+        let hosts =
+            Hosts { host: None, add_hosts: &[], names: &["a\nb"], addresses: &[], host_address: None };
         assert!(hosts.text().is_err());
     }
 

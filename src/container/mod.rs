@@ -27,7 +27,7 @@ pub mod monitor;
 mod mount_plan;
 mod mounting;
 mod names;
-mod networks;
+pub mod networks;
 pub mod processes;
 pub mod record;
 pub mod recover;

@@ -9,9 +9,10 @@
 
 use super::leftovers::MountNamespace;
 use super::mounting::{Mounting, in_one_line, write_files};
-use super::networks::{self, Connection};
+use super::networks::{self, Connections};
 use super::record::{Exit, Live, MountKind, MountUse, ProcessId, Record, Started};
 use super::rename::release_name_of;
+use super::request::NetworkMode;
 use super::session::{Client, Ended, Failure, Frame, Pump, Streams, Undelivered, make_streams};
 use super::store::{Entry, Places, load, now};
 use super::{Error, logs, recover, resources};
@@ -138,16 +139,17 @@ fn supervise(
     // The run root can be lost while we run (a log-out takes it away): this says then that we do.
     let _kept = if start.kept.is_none() { Lock::keep(&places.data).ok() } else { None };
     let cgroup = resources::begin(record, start.background)?;
-    let lease = networks::lease(paths, record)?;
+    let leases = networks::lease(paths, record, places)?;
     let (files, listener, pipes) = enter_userns(paths, identity, map_side, || {
         let pipes = make_streams(record.interactive, record.spec.process.terminal);
         Ok((
-            write_files(record, places, lease.as_ref())?,
+            write_files(record, places, &leases.iter().collect::<Vec<_>>())?,
             listen(places)?,
             pipes.map_err(Error::io("make pipes"))?,
         ))
     })?;
-    let member = lease.map(Lease::join).transpose()?;
+    let addresses = leases.iter().map(|lease| (lease.network().name.clone(), lease.address())).collect();
+    let members = leases.into_iter().map(Lease::join).collect::<Result<Vec<_>, _>>()?;
     let (stdio, mut streams) = pipes;
 
     let joins = joined(paths, record)?;
@@ -163,7 +165,7 @@ fn supervise(
     }
     let started = now();
     if !record.rm {
-        let state = Started { started, boot_id: state::boot_id()?, monitor };
+        let state = Started { started, boot_id: state::boot_id()?, monitor, addresses };
         state::write_json(&places.data.join("state.json"), &state, Durability::PowerCut)?;
     }
 
@@ -187,7 +189,7 @@ fn supervise(
             cgroup: cgroup.as_ref().map(|made| made.group.as_fd()),
             stdio,
             window: start.window,
-            interface: member.as_ref().map(networks::interface),
+            interfaces: &networks::interfaces(&members),
             furnish: &|root| match mounting.is_outside() {
                 true => Ok(()),
                 false => furnish(root, None).map_err(|e| in_one_line(&e)),
@@ -199,33 +201,27 @@ fn supervise(
         Owner::Own => None,
         _ => Some(MountNamespace::of(&child)?),
     };
-    let network = member.as_ref().map(|_| networks::namespace_of(&child)).transpose()?;
+    let is_connected = matches!(record.network, NetworkMode::Default | NetworkMode::Named(_));
+    let network = is_connected.then(|| networks::namespace_of(&child)).transpose()?;
     channel.send_go().map_err(Error::io("start the container's first process"))?;
-    let mut connection = None;
-    if let (Some(member), Some(namespace)) = (member, network) {
-        connection = Some(Connection::make(member, namespace, &record.publish)?);
-        // If it has failed meanwhile, it says so below.
-        let _ = channel.send_go();
+    let mut connections = None;
+    if let Some(namespace) = network {
+        let is_waiting = !members.is_empty();
+        connections = Some(Connections::make(paths, record, places, members, namespace)?);
+        if is_waiting {
+            // If it has failed meanwhile, it says so below.
+            let _ = channel.send_go();
+        }
     }
     await_running(&channel, &child, &record.spec.process, &mut streams)?;
     drop((channel, made.root, preserved));
     let init = ProcessId::of(child.pid);
     if let (Some(init), Some(monitor)) = (init, monitor) {
         let kept = cgroup.as_ref().map(|made| made.kept.clone());
-        let address = connection.as_ref().map(Connection::address);
-        let way = connection.as_ref().map(Connection::way);
-        let published =
-            connection.as_ref().map(|connection| connection.published().to_vec()).unwrap_or_default();
-        let live = Live {
-            monitor,
-            init,
-            started,
-            boot_id: state::boot_id()?,
-            cgroup: kept,
-            address,
-            way,
-            published,
-        };
+        let networks = connections.as_ref().map(Connections::networks).unwrap_or_default();
+        let published = connections.as_ref().map(Connections::published).unwrap_or_default();
+        let live =
+            Live { monitor, init, started, boot_id: state::boot_id()?, cgroup: kept, networks, published };
         state::write_json(&places.run.join("live.json"), &live, Durability::Process)?;
     }
 
@@ -247,8 +243,8 @@ fn supervise(
     if let Some(client) = client.take() {
         pump.add_client(client).map_err(Error::io("run the session"))?;
     }
-    if let Some(connection) = &mut connection {
-        pump.set_companion(connection);
+    if let Some(connections) = &mut connections {
+        pump.set_companion(connections);
     }
     pump.tell(&Frame::Started);
     // Nobody waits for us now. What cannot be cleaned up stays for the next command.

@@ -343,9 +343,10 @@ fn dress(upper: &Path, folder: &Path) -> Result<(), Error> {
 pub(super) fn write_files(
     record: &Record,
     places: &Places,
-    lease: Option<&Lease>,
+    leases: &[&Lease],
 ) -> Result<Vec<(PathBuf, String)>, Error> {
     let settings = &record.settings;
+    let way = super::networks::way(leases.iter().copied()).map(|way| leases[way]);
     let host = record.spec.network == Network::Host;
     let mut files: Vec<(&str, Vec<u8>)> = Vec::new();
     let of_host = HostFiles::read();
@@ -354,15 +355,15 @@ pub(super) fn write_files(
             host: host.then_some(of_host.hosts.as_str()),
             add_hosts: &record.add_hosts,
             names: &[&record.spec.hostname, &record.name],
-            address: lease.map(|lease| lease.address().into()),
-            host_address: lease.map(|_| crate::network::HOST.into()),
+            addresses: &leases.iter().map(|lease| lease.address().into()).collect::<Vec<_>>(),
+            host_address: way.map(|_| crate::network::HOST.into()),
         };
         files.push(("hosts", hosts.text()?.into()));
     }
     if !settings.files.no_hostname {
         files.push(("hostname", etc_files::hostname(&record.spec.hostname)?.into()));
     }
-    let gateway = lease.map(|lease| lease.network().gateway.into());
+    let gateway = way.map(|lease| lease.network().gateway.into());
     if !settings.files.no_resolv_conf {
         files.push(("resolv.conf", etc_files::resolv_conf(&of_host, &record.dns, host, gateway)?.into()));
     }

@@ -1,38 +1,202 @@
-//! Which network a container is on, and how its namespace is connected to it.
+//! Which networks a container is on, and how its namespace is connected to them.
+//!
+//! What the user asked for is in the record; what `network connect` and `disconnect` have made of it since is in
+//! `networks.json` beside it, and counts instead ([`load`]). The first network that is not internal is the *way*: the default
+//! route, the name server and the published ports are its. A running container's monitor holds a [`Connection`] to each
+//! network; it is told of a change and brings the container to what the file says ([`Connections::follow`]).
 
 use super::Error;
 use super::id::ContainerId;
-use super::record::Record;
-use super::request::NetworkMode;
-use super::session::Companion;
-use super::store::Places;
+use super::lifecycle;
+use super::mounting::write_files;
+use super::record::{Live, OnNetwork, Record, Started};
+use super::request::{Joined, NetworkMode};
+use super::session::{Companion, Ending, Failure};
+use super::store::{Container, Places};
+use crate::diagnose::Diagnose;
 use crate::kernel::process::Child;
-use crate::network::{INTERFACE, Lease, Member, Network, Networks, Publish};
+use crate::network::{Lease, Member, Network, Networks, Publish, Wish};
 use crate::sandbox::{self, Interface};
-use crate::state::{Lock, Paths};
-use std::net::Ipv4Addr;
+use crate::state::{self, Durability, Lock, Paths};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
-/// An address for a container that is about to start, if it is on a network.
-pub(super) fn lease(paths: &Paths, record: &Record) -> Result<Option<Lease>, Error> {
-    let (network, joined) = match &record.network {
-        NetworkMode::None | NetworkMode::Host => return Ok(None),
-        NetworkMode::Default => (Network::default_one(), None),
-        NetworkMode::Named(joined) => (Networks::new(paths).find(&joined.network)?, Some(joined)),
+fn file(places: &Places, rm: bool) -> PathBuf {
+    places.record(rm).with_file_name("networks.json")
+}
+
+/// Brings the networks of a record up to date.
+pub(super) fn load(record: &mut Record, places: &Places) -> Result<(), Error> {
+    if matches!(record.network, NetworkMode::Default | NetworkMode::Named(_))
+        && let Some(now) = state::read_json(&file(places, record.rm))?
+    {
+        record.network = NetworkMode::Named(now);
+    }
+    Ok(())
+}
+
+/// Writes down which networks a container is on from now on. The caller holds `locks/networks`.
+pub(super) fn save(record: &Record, places: &Places, now: &[Joined]) -> Result<(), Error> {
+    let durability = if record.rm { Durability::Process } else { Durability::PowerCut };
+    Ok(state::write_json(&file(places, record.rm), &now, durability)?)
+}
+
+/// Puts a container on one more network, at once if it runs.
+pub fn connect(paths: &Paths, container: &Container, joined: Joined) -> Result<(), Error> {
+    let networks = Networks::new(paths);
+    let _lock = networks.change()?;
+    let network = networks.find(&joined.network)?;
+    if !joined.aliases.is_empty() && !network.names {
+        return Err(crate::network::Error::Nameless(network.name).into());
+    }
+    let joined = Joined { network: network.name, ..joined };
+    change(paths, container, |now| {
+        if now.iter().any(|other| other.network == joined.network) {
+            let what =
+                format!("container {} is connected to network {}", container.record.name, joined.network);
+            return Err(Error::Request { what: format!("{what} already"), fix: None });
+        }
+        now.push(joined);
+        Ok(())
+    })
+}
+
+/// Takes a container from a network, at once if it runs.
+pub fn disconnect(paths: &Paths, container: &Container, network: &str) -> Result<(), Error> {
+    let networks = Networks::new(paths);
+    let _lock = networks.change()?;
+    // One that is gone can be left.
+    let name = networks.find(network).map_or_else(|_| network.to_owned(), |network| network.name);
+    change(paths, container, |now| {
+        let before = now.len();
+        now.retain(|joined| joined.network != name);
+        if now.len() == before {
+            let what = format!("container {} is not connected to network {name}", container.record.name);
+            return Err(Error::Request { what, fix: None });
+        }
+        Ok(())
+    })
+}
+
+/// Connects a running container anew to the networks whose process it has lost.
+pub fn reload(paths: &Paths, container: &Container) -> Result<(), Error> {
+    let container = lifecycle::settled(paths, container)?;
+    lifecycle::init_of(paths, &container)?;
+    follow(&container)
+}
+
+/// The caller holds `locks/networks`, so that nobody else changes them meanwhile.
+fn change(
+    paths: &Paths,
+    container: &Container,
+    edit: impl FnOnce(&mut Vec<Joined>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    // As it is by now: another may have changed it just before.
+    let current = super::store::load(paths, &container.record.id)?;
+    let container =
+        lifecycle::settled(paths, &current.ok_or_else(|| Error::NotFound(container.record.name.clone()))?)?;
+    let Container { record, places, .. } = &container;
+    if !matches!(record.network, NetworkMode::Default | NetworkMode::Named(_)) {
+        return Err(Error::Request {
+            what: format!("container {} is on the host's network or on none, for good", record.name),
+            fix: Some("create it anew with --network".into()),
+        });
+    }
+    let before = joined(&record.network);
+    let mut now = before.clone();
+    edit(&mut now)?;
+    save(record, places, &now)?;
+    if !container.status.is_running() {
+        return Ok(());
+    }
+    let followed = follow(&container);
+    if followed.is_err() {
+        save(record, places, &before)?;
+        // It has gone a part of the way.
+        let _ = follow(&container);
+    }
+    followed
+}
+
+/// Lets the monitor of a running container do what is written down. One that ends meanwhile need not.
+fn follow(container: &Container) -> Result<(), Error> {
+    let Ok(client) = super::monitor::attach(&container.places) else { return Ok(()) };
+    match client.change_networks() {
+        Ok(Some(Ending::Failed(failure))) => Err(Error::from(failure)),
+        Ok(_) => Ok(()),
+        Err(e) => Err(Error::io("talk to the container's monitor")(e)),
+    }
+}
+
+/// The networks that a container is on when it runs, in their order.
+pub fn joined(mode: &NetworkMode) -> Vec<Joined> {
+    match mode {
+        NetworkMode::None | NetworkMode::Host => Vec::new(),
+        NetworkMode::Default => {
+            vec![Joined { network: crate::network::DEFAULT.to_owned(), ..Joined::default() }]
+        }
+        NetworkMode::Named(networks) => networks.clone(),
+    }
+}
+
+/// Addresses for a container that is about to start, on each of its networks.
+pub(super) fn lease(paths: &Paths, record: &Record, places: &Places) -> Result<Vec<Lease>, Error> {
+    let networks = joined(&record.network);
+    if networks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let started: Option<Started> = match record.rm {
+        true => None,
+        false => state::read_json(&places.data.join("state.json")).unwrap_or_default(),
     };
-    network.check_publish(&record.publish)?;
+    let mut leases = Vec::new();
+    for (number, joined) in (0..).zip(&networks) {
+        let had = started.as_ref().and_then(|started| started.address(&joined.network));
+        leases.push(take(paths, record, joined, number, had)?);
+    }
+    if let Some(way) = way(leases.iter()) {
+        leases[way].network().check_publish(&record.publish)?;
+    }
+    let ids: Vec<String> = leases.iter().map(|lease| lease.network().id.clone()).collect();
+    for lease in &mut leases {
+        lease.set_others(&ids);
+    }
+    Ok(leases)
+}
+
+fn take(
+    paths: &Paths,
+    record: &Record,
+    joined: &Joined,
+    number: u8,
+    had: Option<std::net::Ipv4Addr>,
+) -> Result<Lease, Error> {
+    let network: Network = Networks::new(paths).find(&joined.network)?;
     let id = &record.id;
     let mut names = vec![record.name.clone()];
-    names.extend(joined.into_iter().flat_map(|joined| joined.aliases.clone()));
+    names.extend(joined.aliases.iter().cloned());
     // The whole id is longer than a part of a name may be (RFC 1035, 63 bytes).
     names.extend([record.spec.hostname.clone(), id.short().to_owned()]);
-    let wanted = joined.and_then(|joined| joined.ip);
+    let wish = Wish {
+        owner: id.as_str().to_owned(),
+        names,
+        address: joined.ip.or(had),
+        must: joined.ip.is_some(),
+        mac: joined.mac,
+        number,
+        interface: joined.interface.clone(),
+    };
     // Who has an address and does not run has been killed.
     let runs = |owner: &str| {
         ContainerId::parse(owner)
             .is_some_and(|id| Lock::is_held(&Places::of(paths, &id).lock()).unwrap_or(true))
     };
-    Ok(Some(Lease::take(paths, network.config(), id.as_str(), names, wanted, runs)?))
+    Ok(Lease::take(paths, network.config(), wish, runs)?)
+}
+
+/// Which of the networks is the way to everything else.
+pub(super) fn way<'a>(leases: impl Iterator<Item = &'a Lease> + Clone) -> Option<usize> {
+    leases.clone().position(|lease| !lease.network().internal).or((leases.count() > 0).then_some(0))
 }
 
 /// The network namespace of a container's first process. To be asked for before that goes on: later nobody may look
@@ -43,61 +207,184 @@ pub(super) fn namespace_of(child: &Child) -> Result<OwnedFd, Error> {
 }
 
 /// What its first process has to set up.
-pub(super) fn interface(member: &Member) -> Interface {
-    let network = member.network();
+pub(super) fn interfaces(members: &[Member]) -> Vec<Interface> {
+    let way = way(members.iter().map(Member::lease));
+    members.iter().enumerate().map(|(i, member)| interface(member.lease(), way == Some(i))).collect()
+}
+
+fn interface(lease: &Lease, is_way: bool) -> Interface {
+    let network = lease.network();
     Interface {
-        index: INTERFACE,
-        address: member.address().into(),
+        index: lease.wish().index(),
+        address: lease.address().into(),
         prefix: network.subnet.prefix,
-        gateway: network.gateway.into(),
+        gateway: is_way.then_some(network.gateway.into()),
     }
 }
 
-/// A container's connection to its network, which is made again when the network's process is killed: the container keeps its
-/// address and its ports, and loses the connections that it had.
-pub(super) struct Connection {
+/// A container's connection to one of its networks.
+struct Connection {
     member: Member,
-    namespace: OwnedFd,
-    published: Vec<Publish>,
     lost: bool,
 }
 
-impl Connection {
+/// A container's connections to its networks. One is made again when the network's process is killed: the container keeps its
+/// address and its ports, and loses the connections that it had.
+pub(super) struct Connections<'a> {
+    paths: &'a Paths,
+    record: &'a Record,
+    places: &'a Places,
+    namespace: OwnedFd,
+    list: Vec<Connection>,
+    published: Vec<Publish>,
+}
+
+impl<'a> Connections<'a> {
     /// Connects the network namespace of a new container.
-    pub(super) fn make(mut member: Member, namespace: OwnedFd, publish: &[Publish]) -> Result<Self, Error> {
-        let published = member.attach(&namespace, publish)?;
-        Ok(Self { member, namespace, published, lost: false })
+    pub(super) fn make(
+        paths: &'a Paths,
+        record: &'a Record,
+        places: &'a Places,
+        members: Vec<Member>,
+        namespace: OwnedFd,
+    ) -> Result<Self, Error> {
+        let list = members.into_iter().map(|member| Connection { member, lost: false }).collect();
+        let mut made = Self { paths, record, places, namespace, list, published: record.publish.clone() };
+        let way = made.way();
+        for (i, connection) in made.list.iter_mut().enumerate() {
+            match way == Some(i) {
+                true => made.published = connection.member.attach(&made.namespace, &made.published)?,
+                false => drop(connection.member.attach(&made.namespace, &[])?),
+            }
+        }
+        Ok(made)
     }
 
-    /// The container's address.
-    pub(super) fn address(&self) -> Ipv4Addr {
-        self.member.address()
-    }
-
-    /// The bits of its network, and the way out.
-    pub(super) fn way(&self) -> (u8, Ipv4Addr) {
-        let network = self.member.network();
-        (network.subnet.prefix, network.gateway)
+    fn way(&self) -> Option<usize> {
+        way(self.list.iter().map(|connection| connection.member.lease()))
     }
 
     /// Its ports, as they are on the host.
-    pub(super) fn published(&self) -> &[Publish] {
-        &self.published
+    pub(super) fn published(&self) -> Vec<Publish> {
+        if self.list.is_empty() { Vec::new() } else { self.published.clone() }
     }
 
-    fn restore(&mut self) -> Result<(), Error> {
-        self.member.reattach(&self.namespace, &self.published)?;
-        Ok(sandbox::set_up_interface(&self.namespace, interface(&self.member))?)
+    /// What it has on each network, the way first.
+    pub(super) fn networks(&self) -> Vec<OnNetwork> {
+        let on = |connection: &Connection| {
+            let lease = connection.member.lease();
+            let network = lease.network();
+            OnNetwork {
+                network: network.name.clone(),
+                id: network.id.clone(),
+                interface: lease.wish().interface_name(),
+                address: lease.address(),
+                prefix: network.subnet.prefix,
+                gateway: network.gateway,
+                mac: lease.mac(),
+            }
+        };
+        let mut networks: Vec<_> = self.list.iter().map(on).collect();
+        if let Some(way) = self.way() {
+            networks[..=way].rotate_right(1);
+        }
+        networks
+    }
+
+    /// Connects it again by another process of the network.
+    fn restore(&mut self, which: usize) -> Result<(), Error> {
+        let is_way = self.way() == Some(which);
+        let Some(connection) = self.list.get_mut(which) else { return Ok(()) };
+        let published: &[Publish] = if is_way { &self.published } else { &[] };
+        connection.member.reattach(&self.namespace, published)?;
+        let interface = interface(connection.member.lease(), is_way);
+        sandbox::set_up_interfaces(&self.namespace, &[interface], None)?;
+        connection.lost = false;
+        Ok(())
+    }
+
+    /// Brings the container to the networks that are written down for it.
+    fn follow(&mut self) -> Result<(), Error> {
+        let mut record = self.record.clone();
+        load(&mut record, self.places)?;
+        let wanted = joined(&record.network);
+        let way_before = self.way().map(|way| self.list[way].member.lease().network().id.clone());
+        let is_wanted = |network: &str| wanted.iter().any(|joined| joined.network == network);
+        self.list.retain(|connection| is_wanted(&connection.member.lease().network().name));
+        let mut added = Vec::new();
+        for joined in &wanted {
+            let lease_of =
+                |connection: &Connection| connection.member.lease().network().name == joined.network;
+            if self.list.iter().any(lease_of) {
+                continue;
+            }
+            let taken = |number| self.list.iter().any(|c| c.member.lease().wish().number == number);
+            let number = (0..=u8::MAX).find(|number| !taken(*number)).unwrap_or(u8::MAX);
+            let mut member = take(self.paths, self.record, joined, number, None)?.join()?;
+            member.attach(&self.namespace, &[])?;
+            added.push(interface(member.lease(), false));
+            self.list.push(Connection { member, lost: false });
+        }
+        sandbox::set_up_interfaces(&self.namespace, &added, None)?;
+        let ids: Vec<String> = self.list.iter().map(|c| c.member.lease().network().id.clone()).collect();
+        for connection in &mut self.list {
+            connection.member.set_others(&ids)?;
+        }
+        if let Some(way) = self.way() {
+            let (id, gateway) = {
+                let network = self.list[way].member.lease().network();
+                (network.id.clone(), network.gateway)
+            };
+            if way_before != Some(id) {
+                // The ports go with it.
+                if !self.published.is_empty() {
+                    self.restore(way)?;
+                }
+                sandbox::set_up_interfaces(&self.namespace, &[], Some(gateway.into()))?;
+            }
+        }
+        self.tell()
+    }
+
+    /// Writes down what there is now, for the container and for who asks about it.
+    fn tell(&self) -> Result<(), Error> {
+        // Written in place: the container has the files mounted.
+        write_files(self.record, self.places, &self.leases())?;
+        let file = self.places.run.join("live.json");
+        if let Some(live) = state::read_json::<Live>(&file)? {
+            let live = Live { networks: self.networks(), published: self.published(), ..live };
+            state::write_json(&file, &live, Durability::Process)?;
+        }
+        Ok(())
+    }
+
+    fn leases(&self) -> Vec<&Lease> {
+        self.list.iter().map(|connection| connection.member.lease()).collect()
     }
 }
 
-impl Companion for Connection {
-    fn watch(&self) -> Option<BorrowedFd<'_>> {
-        (!self.lost).then(|| self.member.watch())
+impl Companion for Connections<'_> {
+    fn watch(&self) -> Vec<(usize, BorrowedFd<'_>)> {
+        let watched = self.list.iter().enumerate().filter(|(_, connection)| !connection.lost);
+        watched.map(|(i, connection)| (i, connection.member.watch())).collect()
     }
 
-    fn ended(&mut self) {
+    fn ended(&mut self, which: usize) {
         // Without a network the container goes on, as a machine does whose cable was pulled.
-        self.lost = self.restore().is_err();
+        if self.restore(which).is_err()
+            && let Some(connection) = self.list.get_mut(which)
+        {
+            connection.lost = true;
+        }
+    }
+
+    fn changed(&mut self) -> Result<(), Failure> {
+        let failure = |error: &dyn Diagnose| Failure::of(error);
+        for which in 0..self.list.len() {
+            if self.list[which].lost {
+                self.restore(which).map_err(|error| failure(&error))?;
+            }
+        }
+        self.follow().map_err(|error| failure(&error))
     }
 }

@@ -4,7 +4,7 @@ use super::id::ContainerId;
 use super::request::{CgroupOptions, Dns, LogOptions, MountOptions, NetworkMode};
 use super::settings::Settings;
 use crate::digest::Digest;
-use crate::network::Publish;
+use crate::network::{Mac, Publish};
 use crate::sandbox::Spec;
 use crate::sandbox::cgroup::Limits;
 use serde::{Deserialize, Serialize};
@@ -151,6 +151,16 @@ pub struct Started {
     /// By which monitor: for finding it when the run root is lost and it is not.
     #[serde(default)]
     pub monitor: Option<ProcessId>,
+    /// What its addresses were, by network: it gets them again if they are free.
+    #[serde(default)]
+    pub addresses: BTreeMap<String, Ipv4Addr>,
+}
+
+impl Started {
+    /// The address that it had on a network.
+    pub fn address(&self, network: &str) -> Option<Ipv4Addr> {
+        self.addresses.get(network).copied()
+    }
 }
 
 /// `live.json`: the processes of a running container. In the run root.
@@ -167,15 +177,31 @@ pub struct Live {
     /// Its cgroup, if it has one of its own.
     #[serde(default)]
     pub cgroup: Option<Cgroup>,
-    /// Its address on its network.
+    /// The networks that it is on; the first is its way to everything else.
     #[serde(default)]
-    pub address: Option<Ipv4Addr>,
-    /// The bits of its network, and the network's own address.
-    #[serde(default)]
-    pub way: Option<(u8, Ipv4Addr)>,
+    pub networks: Vec<OnNetwork>,
     /// Its ports that the host listens for, as they are.
     #[serde(default)]
     pub published: Vec<Publish>,
+}
+
+/// What a running container has on a network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OnNetwork {
+    /// The network's name.
+    pub network: String,
+    /// Its id.
+    pub id: String,
+    /// The container's interface.
+    pub interface: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Bits of that which are the network's.
+    pub prefix: u8,
+    /// The network's own address.
+    pub gateway: Ipv4Addr,
+    /// The container's hardware address.
+    pub mac: Mac,
 }
 
 /// A container's cgroup; also `cgroup.json` in the run root, from before it is made until it is removed.

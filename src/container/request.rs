@@ -277,12 +277,12 @@ pub enum NetworkMode {
     None,
     /// The host's own network.
     Host,
-    /// One that the user has made.
-    Named(Joined),
+    /// Those that the user names, in their order.
+    Named(Vec<Joined>),
 }
 
-/// How a container is on a network that the user has made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How a container is on a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joined {
     /// The network's name.
     pub network: String,
@@ -292,6 +292,12 @@ pub struct Joined {
     /// `--network-alias`.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// `--mac-address`.
+    #[serde(default)]
+    pub mac: Option<crate::network::Mac>,
+    /// What its interface is called in the container.
+    #[serde(default)]
+    pub interface: Option<String>,
 }
 
 /// `--security-opt`.

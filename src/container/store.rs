@@ -117,6 +117,7 @@ fn load_named(
     if let Some(limits) = super::resources::updated_limits(&record, &places)? {
         record.limits = limits;
     }
+    super::networks::load(&mut record, &places)?;
     record.name = name(&record.name);
     let (status, live, exit) = status(&places)?;
     Ok(Some(Container { record, places, status, live, exit }))
@@ -158,16 +159,7 @@ fn of_monitor(started: &Started, monitor: ProcessId) -> Option<Live> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
     let init = children.split_whitespace().find_map(|child| ProcessId::of(child.parse().ok()?))?;
     let (started, boot_id) = (started.started, started.boot_id.clone());
-    Some(Live {
-        monitor,
-        init,
-        started,
-        boot_id,
-        cgroup: None,
-        address: None,
-        way: None,
-        published: Vec::new(),
-    })
+    Some(Live { monitor, init, started, boot_id, cgroup: None, networks: Vec::new(), published: Vec::new() })
 }
 
 /// Whether a cgroup is frozen is for the kernel to tell.

@@ -2,7 +2,7 @@
 
 use nix::libc;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// An interface request with a name that has room for its final NUL.
 fn request(name: &str, flags: libc::c_int) -> libc::ifreq {
@@ -33,6 +33,42 @@ pub fn loopback_up() -> io::Result<()> {
     // SAFETY: SIOCSIFFLAGS reads an initialised `ifreq` that outlives the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What the kernel knows of a TCP connection (tcp(7), `TCP_INFO`).
+#[derive(Clone, Copy, Debug)]
+pub struct TcpInfo {
+    /// Its state (linux/tcp_states.h).
+    pub state: u8,
+    /// A round trip, smoothed, in microseconds.
+    pub round_trip: u32,
+    /// Segments that were sent again.
+    pub retransmits: u32,
+}
+
+/// Asks about a TCP socket.
+pub fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
+    // SAFETY: the structure is of integers only, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).unwrap_or(0);
+    // SAFETY: the kernel writes at most `length` bytes into `info`, and both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    match result {
+        0 => Ok(TcpInfo {
+            state: info.tcpi_state,
+            round_trip: info.tcpi_rtt,
+            retransmits: info.tcpi_total_retrans,
+        }),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Makes a tun(4) interface of this name and index in the calling thread's network namespace, for IP packets without

@@ -7,6 +7,9 @@ use super::{CREATE, EXCLUSIVE, Message};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+/// A hardware address.
+pub type Mac = [u8; 6];
+
 /// The loopback interface of every network namespace.
 pub const LOOPBACK: i32 = 1;
 
@@ -47,7 +50,7 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 
 /// A bridge, up.
-pub fn bridge(name: &str, index: i32, mac: [u8; 6]) -> Message {
+pub fn bridge(name: &str, index: i32, mac: Mac) -> Message {
     link("make a bridge", CREATE | EXCLUSIVE, index, true)
         .text(IFLA_IFNAME, name)
         .attribute(IFLA_ADDRESS, &mac)
@@ -70,7 +73,7 @@ pub struct Cable<'a> {
     /// Index of the other end.
     pub peer_index: i32,
     /// Its address.
-    pub peer_mac: [u8; 6],
+    pub peer_mac: Mac,
     /// MTU of both.
     pub mtu: u32,
 }
@@ -100,6 +103,15 @@ pub fn cable(cable: &Cable<'_>) -> Message {
                 })
             })
         })
+}
+
+/// Removes an interface.
+pub fn remove(index: i32) -> Message {
+    const RTM_DELLINK: u16 = 17;
+    let mut fixed = vec![0; 4];
+    fixed.extend(index.to_ne_bytes());
+    fixed.extend([0; 8]);
+    Message::new("disconnect a container", RTM_DELLINK, 0).fixed(&fixed)
 }
 
 /// Forbids a port of a bridge to talk to other such ports.
@@ -175,6 +187,16 @@ pub enum Way {
 
 /// A default route in a routing table, for the family of `family`.
 pub fn default_route(way: Way, table: u8, family: IpAddr) -> Message {
+    route(way, table, family, CREATE | EXCLUSIVE)
+}
+
+/// The default route from now on, in place of another.
+pub fn new_default_route(router: IpAddr) -> Message {
+    const REPLACE: u16 = 0x100;
+    route(Way::Via(router), MAIN_TABLE, router, CREATE | REPLACE)
+}
+
+fn route(way: Way, table: u8, family: IpAddr, flags: u16) -> Message {
     const RTPROT_BOOT: u8 = 3;
     const RT_SCOPE_UNIVERSE: u8 = 0;
     const RT_SCOPE_LINK: u8 = 253;
@@ -189,7 +211,7 @@ pub fn default_route(way: Way, table: u8, family: IpAddr) -> Message {
         Way::Here => (RT_SCOPE_HOST, RTN_LOCAL),
     };
     let (family, _) = octets(family);
-    let message = Message::new("set a route", RTM_NEWROUTE, CREATE | EXCLUSIVE).fixed(&[
+    let message = Message::new("set a route", RTM_NEWROUTE, flags).fixed(&[
         family,
         0,
         0,
@@ -226,7 +248,7 @@ pub fn marked_to_table(mark: u32, table: u8, family: IpAddr) -> Message {
 }
 
 /// The hardware address of a container with this address, as docker makes it: the same again after a restart.
-pub fn mac_of(address: Ipv4Addr) -> [u8; 6] {
+pub fn mac_of(address: Ipv4Addr) -> Mac {
     let [a, b, c, d] = address.octets();
     [0x02, 0x42, a, b, c, d]
 }

@@ -74,6 +74,14 @@ pub fn table(family: Family, name: &str, hook: &Hook<'_>, rules: &[Vec<Expressio
     messages
 }
 
+/// Removes a table with all that is in it, as a batch.
+pub fn remove_table(family: Family, name: &str) -> Vec<Message> {
+    const DEL_TABLE: u16 = SUBSYSTEM << 8 | 2;
+    const NFTA_TABLE_NAME: u16 = 1;
+    let remove = message("remove a packet filter", DEL_TABLE, 0, family).text(NFTA_TABLE_NAME, name);
+    vec![batch(BATCH_BEGIN), remove, batch(BATCH_END)]
+}
+
 fn rule(family: Family, table: &str, chain: &str, expressions: &[Expression]) -> Message {
     const NFTA_RULE_TABLE: u16 = 1;
     const NFTA_RULE_CHAIN: u16 = 2;

@@ -1,6 +1,6 @@
 //! Addresses of a network and who has them.
 //!
-//! A lease is an exclusive link in the network's folder of the run root, from the address to the container's id: no
+//! A lease is an exclusive link in the network's folder of the run root, from the address to the container's id and names: no
 //! database, no process to ask, and gone at reboot with everything that used it. What a killed process left is seen by
 //! its container having nobody who holds its lock, and taken over.
 
@@ -91,22 +91,53 @@ pub struct Pool {
     pub gateway: Ipv4Addr,
 }
 
-/// Takes a free address for a container. `is_alive` tells whether the owner of an address still has it. The caller has made
-/// the folder, and keeps others from taking or giving back one meanwhile.
+/// A container that has an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// What others may call it.
+    pub names: &'a [String],
+}
+
+impl Holder<'_> {
+    /// What a lease leads to: words.
+    fn text(&self) -> String {
+        let names = self.names.iter().filter(|name| !name.contains(char::is_whitespace));
+        // A link has at most PATH_MAX bytes (symlink(7)).
+        let mut text = self.id.to_owned();
+        for name in names {
+            if text.len() + name.len() < 4000 {
+                text = format!("{text} {name}");
+            }
+        }
+        text
+    }
+}
+
+/// Takes a free address for a container, `first` if that is free. `is_alive` tells whether the owner of an address still has
+/// it. The caller has made the folder, and keeps others from taking or giving back one meanwhile.
 pub fn lease(
     folder: &Path,
     pool: Pool,
-    owner: &str,
+    holder: &Holder<'_>,
+    first: Option<Ipv4Addr>,
     is_alive: impl Fn(&str) -> bool,
 ) -> Result<Ipv4Addr, Error> {
+    let is_usable = |address| pool.subnet.is_host(address) && address != pool.gateway;
+    if let Some(address) = first
+        && is_usable(address)
+        && take(folder, address, holder, &is_alive)?
+    {
+        return Ok(address);
+    }
     // Where to begin: an address that was just given back is not given out again at once, since others may remember it.
     let last = pool.range.hosts();
-    let begin = u32::from_be_bytes(first_four(owner)) & last;
+    let begin = u32::from_be_bytes(first_four(holder.id)) & last;
     for step in 0..=last {
         let number = begin.wrapping_add(step) & last;
         let address = Ipv4Addr::from_bits(pool.range.network.to_bits() + number);
-        let is_usable = pool.subnet.is_host(address) && address != pool.gateway;
-        if is_usable && take(folder, address, owner, &is_alive)? {
+        if is_usable(address) && take(folder, address, holder, &is_alive)? {
             return Ok(address);
         }
     }
@@ -121,18 +152,17 @@ pub fn lease(
 pub fn take(
     folder: &Path,
     address: Ipv4Addr,
-    owner: &str,
+    holder: &Holder<'_>,
     is_alive: impl Fn(&str) -> bool,
 ) -> Result<bool, Error> {
     let link = folder.join(address.to_string());
     for _ in 0..2 {
-        match std::os::unix::fs::symlink(owner, &link) {
+        match std::os::unix::fs::symlink(holder.text(), &link) {
             Ok(()) => return Ok(true),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
             Err(source) => return Err(Error::Io { action: "create", path: link, source }),
         }
-        let holder = std::fs::read_link(&link).ok();
-        if holder.as_deref().and_then(Path::to_str).is_some_and(&is_alive) {
+        if words(&link).first().is_some_and(|id| is_alive(id)) {
             return Ok(false);
         }
         state::remove_file_if_there(&link)?;
@@ -143,10 +173,27 @@ pub fn take(
 /// Gives an address back.
 pub fn release(folder: &Path, address: Ipv4Addr, owner: &str) -> Result<(), Error> {
     let link = folder.join(address.to_string());
-    if std::fs::read_link(&link).is_ok_and(|holder| holder.to_str() == Some(owner)) {
+    if words(&link).first().is_some_and(|id| id == owner) {
         state::remove_file_if_there(&link)?;
     }
     Ok(())
+}
+
+/// The id and the names that a lease leads to.
+fn words(link: &Path) -> Vec<String> {
+    let target = std::fs::read_link(link).ok();
+    let text = target.as_deref().and_then(Path::to_str).unwrap_or_default();
+    text.split(' ').map(str::to_owned).collect()
+}
+
+/// All that have an address, and what they may be called. Some may have been killed.
+pub fn holders(folder: &Path) -> Vec<(Ipv4Addr, Vec<String>)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let holder = |entry: std::fs::DirEntry| {
+        let address = entry.file_name().to_str()?.parse().ok()?;
+        Some((address, words(&entry.path()).split_off(1)))
+    };
+    entries.filter_map(holder).collect()
 }
 
 fn first_four(id: &str) -> [u8; 4] {
@@ -161,6 +208,15 @@ fn first_four(id: &str) -> [u8; 4] {
 mod tests {
     use super::*;
 
+    fn take_any(
+        folder: &Path,
+        pool: Pool,
+        id: &str,
+        is_alive: impl Fn(&str) -> bool,
+    ) -> Result<Ipv4Addr, Error> {
+        lease(folder, pool, &Holder { id, names: &[] }, None, is_alive)
+    }
+
     #[test]
     fn every_address_is_leased_once_and_again_when_its_owner_is_gone() {
         let dir = tempfile::tempdir().unwrap();
@@ -170,14 +226,31 @@ mod tests {
         let pool = Pool { subnet, range: subnet, gateway };
         assert!(subnet.contains(Ipv4Addr::new(10, 1, 2, 7)) && !subnet.contains(Ipv4Addr::new(10, 1, 2, 8)));
         let mut got: Vec<_> =
-            (0..5).map(|i| lease(dir.path(), pool, &format!("{i:08x}"), |_| true).unwrap()).collect();
+            (0..5).map(|i| take_any(dir.path(), pool, &format!("{i:08x}"), |_| true).unwrap()).collect();
         got.sort();
         assert_eq!(got, [2, 3, 4, 5, 6].map(|n| Ipv4Addr::new(10, 1, 2, n)));
-        assert!(lease(dir.path(), pool, "ffffffff", |_| true).is_err());
-        let again = lease(dir.path(), pool, "ffffffff", |owner| owner != "00000002").unwrap();
+        assert!(take_any(dir.path(), pool, "ffffffff", |_| true).is_err());
+        let again = take_any(dir.path(), pool, "ffffffff", |owner| owner != "00000002").unwrap();
         release(dir.path(), again, "another").unwrap();
-        assert!(lease(dir.path(), pool, "eeeeeeee", |_| true).is_err());
+        assert!(take_any(dir.path(), pool, "eeeeeeee", |_| true).is_err());
         release(dir.path(), again, "ffffffff").unwrap();
-        assert_eq!(lease(dir.path(), pool, "eeeeeeee", |_| true).unwrap(), again);
+        assert_eq!(take_any(dir.path(), pool, "eeeeeeee", |_| true).unwrap(), again);
+    }
+
+    #[test]
+    fn an_address_that_was_had_is_had_again_and_names_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let subnet = Subnet { network: Ipv4Addr::new(10, 1, 2, 0), prefix: 24 };
+        let pool = Pool { subnet, range: subnet, gateway: subnet.first() };
+        let names = ["web".to_owned(), "a b".to_owned(), "www".to_owned()];
+        let holder = Holder { id: "00000007", names: &names };
+        let had = Ipv4Addr::new(10, 1, 2, 200);
+        assert_eq!(lease(dir.path(), pool, &holder, Some(had), |_| true).unwrap(), had);
+        assert_eq!(holders(dir.path()), [(had, vec!["web".to_owned(), "www".to_owned()])]);
+        // Somebody else's by now, or nobody's to have.
+        for first in [had, pool.gateway, Ipv4Addr::new(10, 9, 9, 9)] {
+            let got = lease(dir.path(), pool, &Holder { id: "00000009", names: &[] }, Some(first), |_| true);
+            assert_ne!(got.unwrap(), first);
+        }
     }
 }

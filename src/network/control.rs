@@ -5,11 +5,12 @@
 //! container lives: its end is how the process knows that the container is gone.
 
 use crate::kernel::socket;
+use crate::netlink::link::Mac;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
@@ -36,15 +37,66 @@ pub enum Transport {
     Udp,
 }
 
-/// A container joins; its network namespace comes with the message.
+/// What a monitor asks for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// To connect its container; the container's network namespace comes with the message. It is answered.
+    Attach(Attach),
+    /// To let its container find names of these networks (their ids) too. It is not answered.
+    Others(Vec<String>),
+    /// To tell of the connections that there are, from this place on: answered by [`Flows`].
+    Flows(usize),
+}
+
+/// A part of the connections that there are.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Flows {
+    /// Some of them.
+    pub flows: Vec<Flow>,
+    /// Where the rest begins, if there is more.
+    pub next: Option<usize>,
+}
+
+/// A connection, or datagrams between two, as the container sees its ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// Which transport.
+    pub transport: Transport,
+    /// Whether somebody outside began it.
+    pub inwards: bool,
+    /// The container's end.
+    pub container: SocketAddr,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// What it is doing, by its TCP state towards the other end (RFC 9293); `open` for datagrams.
+    pub state: String,
+    /// Bytes that the container has sent.
+    pub sent: u64,
+    /// Bytes that it was sent.
+    pub received: u64,
+    /// Towards the other end, of TCP: microseconds that a round trip takes, smoothed.
+    pub round_trip: Option<u32>,
+    /// Segments that were sent again to the other end.
+    pub retransmits: Option<u32>,
+}
+
+/// A container joins.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Attach {
     /// Name of the cable's end in R, unique in it.
     pub cable: String,
     /// The container's address.
     pub address: Ipv4Addr,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// What the cable's end is called in the container.
+    pub interface: String,
+    /// The index of that in there.
+    pub index: i32,
     /// What others on the network may call it.
     pub names: Vec<String>,
+    /// Ids of its other networks.
+    pub others: Vec<String>,
     /// What is published.
     pub publish: Vec<Publish>,
 }

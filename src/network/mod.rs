@@ -18,15 +18,17 @@ mod guard;
 mod process;
 mod record;
 
+pub use crate::netlink::link::Mac;
 pub use address::{HOST, Subnet};
-pub use control::{Publish, Transport};
+pub use control::{Flow, Publish, Transport};
 pub use process::Config;
 pub use record::{Listed, Network, Networks, NewNetwork, routes};
 
 use crate::diagnose::Diagnose;
 use crate::kernel::process::{Side, close_all_from, exit_now, fork, set_title};
+use crate::netlink::link::mac_of;
 use crate::state::{self, Lock, Paths};
-use control::{Attach, Attached};
+use control::{Attach, Attached, Request};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::io;
 use std::net::Ipv4Addr;
@@ -34,10 +36,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Index of a container's interface in the container.
-pub const INTERFACE: i32 = 2;
-/// Its name in there.
-pub const INTERFACE_NAME: &str = "eth0";
+/// Index of a container's first interface in the container; loopback is before it.
+const FIRST_INTERFACE: i32 = 2;
 /// Name of the network that containers are on when nothing is said.
 pub const DEFAULT: &str = "bridge";
 
@@ -118,6 +118,9 @@ pub enum Error {
     /// All are taken.
     #[error("no free subnet is left for another network")]
     NoSubnet,
+    /// Names mean nothing there.
+    #[error("containers of network {0} are not found by name, so they can have no aliases there")]
+    Nameless(String),
     /// Nobody can come in there.
     #[error("ports of a container on the internal network {0} cannot be published")]
     PublishInternal(String),
@@ -170,7 +173,39 @@ impl Diagnose for Error {
             | Error::Ambiguous(_)
             | Error::NotInSubnet { .. }
             | Error::Talk { .. } => None,
+            Error::Nameless(_) => Some("use a network that 'coracle network create' has made".into()),
         }
+    }
+}
+
+/// What a container asks of a network.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// The container's id.
+    pub owner: String,
+    /// What others on the network may call it.
+    pub names: Vec<String>,
+    /// The address that it must have, or else the one that it would like to have again.
+    pub address: Option<Ipv4Addr>,
+    /// Whether it must be that one.
+    pub must: bool,
+    /// Its hardware address, if that does not follow from its address.
+    pub mac: Option<Mac>,
+    /// Its interface's number among the container's, from 0.
+    pub number: u8,
+    /// The name of its interface; `ethN`, if it is not given.
+    pub interface: Option<String>,
+}
+
+impl Wish {
+    /// The name that its interface has in the container.
+    pub fn interface_name(&self) -> String {
+        self.interface.clone().unwrap_or_else(|| format!("eth{}", self.number))
+    }
+
+    /// The index of that.
+    pub fn index(&self) -> i32 {
+        FIRST_INTERFACE + i32::from(self.number)
     }
 }
 
@@ -180,8 +215,9 @@ pub struct Lease {
     folder: PathBuf,
     config: Config,
     address: Ipv4Addr,
-    owner: String,
-    names: Vec<String>,
+    wish: Wish,
+    /// Ids of the container's other networks, whose names it may ask for too.
+    others: Vec<String>,
 }
 
 /// A container on a network, for as long as this lives.
@@ -195,6 +231,13 @@ impl Member {
     /// Becomes readable when the network's process has ended.
     pub fn watch(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Tells the network on which others the container is, so that its name server finds names of theirs.
+    pub fn set_others(&mut self, networks: &[String]) -> Result<(), Error> {
+        let action = "tell the network about the container's other networks";
+        self.lease.set_others(networks);
+        control::send(&self.socket, &Request::Others(self.lease.others.clone()), None).map_err(talk(action))
     }
 
     /// Does it all again with another process of the network.
@@ -212,35 +255,50 @@ fn talk(action: &'static str) -> impl FnOnce(io::Error) -> Error {
 }
 
 impl Lease {
-    /// Takes an address for a container (its id), this one or any; `names` are what others on the network may call it.
-    /// `is_alive` tells whether the container that has an address still runs.
+    /// Takes an address for a container. `is_alive` tells whether the container (its id) that has an address still runs.
     pub fn take(
         paths: &Paths,
         config: Config,
-        owner: &str,
-        names: Vec<String>,
-        wanted: Option<Ipv4Addr>,
+        wish: Wish,
         is_alive: impl Fn(&str) -> bool,
     ) -> Result<Self, Error> {
-        let folder = paths.run().join("networks").join(&config.name);
+        let folder = run_folder(paths, &config.id);
         let leases = folder.join("leases");
         state::create_dir_private(&leases)?;
         let _lock = leases_lock(&folder)?;
         let Config { subnet, gateway, .. } = config;
-        let address = match wanted {
-            None => {
-                let pool = address::Pool { subnet, range: config.range.unwrap_or(subnet), gateway };
-                address::lease(&leases, pool, owner, is_alive)?
-            }
+        let holder = address::Holder { id: &wish.owner, names: &wish.names };
+        let any = |first| {
+            let pool = address::Pool { subnet, range: config.range.unwrap_or(subnet), gateway };
+            address::lease(&leases, pool, &holder, first, &is_alive)
+        };
+        let address = match wish.address {
+            None => any(None)?,
+            Some(address) if !wish.must => any(Some(address))?,
             Some(address) if !subnet.is_host(address) => {
                 return Err(Error::NotInSubnet { what: "address", address: address.to_string(), subnet });
             }
-            Some(address) if address == gateway || !address::take(&leases, address, owner, is_alive)? => {
+            Some(address) if address == gateway || !address::take(&leases, address, &holder, is_alive)? => {
                 return Err(Error::AddressTaken(address));
             }
             Some(address) => address,
         };
-        Ok(Self { folder, config, address, owner: owner.to_owned(), names })
+        Ok(Self { folder, config, address, wish, others: Vec::new() })
+    }
+
+    /// Says on which networks (their ids) the container is: names of the others are found too.
+    pub fn set_others(&mut self, networks: &[String]) {
+        self.others = networks.iter().filter(|id| **id != self.config.id).cloned().collect();
+    }
+
+    /// What the container has asked for.
+    pub fn wish(&self) -> &Wish {
+        &self.wish
+    }
+
+    /// Its hardware address.
+    pub fn mac(&self) -> Mac {
+        self.wish.mac.unwrap_or_else(|| mac_of(self.address))
     }
 
     /// The container's address.
@@ -274,14 +332,9 @@ impl Lease {
 }
 
 impl Member {
-    /// The container's address.
-    pub fn address(&self) -> Ipv4Addr {
-        self.lease.address
-    }
-
-    /// Its network.
-    pub fn network(&self) -> &Config {
-        &self.lease.config
+    /// What it has on the network.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     /// Lays the cable into the container's network namespace and opens its ports; these as they are now. What a process of the
@@ -301,11 +354,18 @@ impl Member {
     }
 
     fn try_to_attach(&mut self, namespace: &OwnedFd, publish: &[Publish]) -> Result<Vec<Publish>, Error> {
-        // An interface's name has 15 bytes.
-        let address = self.address();
-        let cable = format!("c{:08x}", address.to_bits());
-        let names = self.lease.names.clone();
-        let request = Attach { cable, address, names, publish: publish.to_vec() };
+        let Lease { address, wish, others, .. } = &self.lease;
+        let request = Request::Attach(Attach {
+            // An interface's name has 15 bytes.
+            cable: format!("c{:08x}", address.to_bits()),
+            address: *address,
+            mac: self.lease.mac(),
+            interface: wish.interface_name(),
+            index: wish.index(),
+            names: wish.names.clone(),
+            others: others.clone(),
+            publish: publish.to_vec(),
+        });
         let action = "connect the container to its network";
         for _ in 0..ATTEMPTS {
             let answer = control::send(&self.socket, &request, Some(namespace))
@@ -331,14 +391,37 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // Without the lock it stays, and is taken over from who is dead.
         if let Ok(_lock) = leases_lock(&self.folder) {
-            let _ = address::release(&self.folder.join("leases"), self.address, &self.owner);
+            let _ = address::release(&self.folder.join("leases"), self.address, &self.wish.owner);
         }
     }
+}
+
+/// The connections that pass through a network now; none if nobody is on it.
+pub fn flows(paths: &Paths, network: &Network) -> Result<Vec<Flow>, Error> {
+    let asked = || talk("ask the network for its connections");
+    let Some(socket) = control::connect(&run_folder(paths, &network.id)).map_err(asked())? else {
+        return Ok(Vec::new());
+    };
+    let (mut flows, mut next) = (Vec::new(), Some(0));
+    while let Some(from) = next {
+        control::send(&socket, &Request::Flows(from), None).map_err(asked())?;
+        // It may end just now.
+        let part = control::receive::<control::Flows>(&socket).map_err(asked())?;
+        let (part, _) = part.unwrap_or_default();
+        flows.extend(part.flows);
+        next = part.next;
+    }
+    Ok(flows)
 }
 
 /// Between the look at who has an address and the taking of it nobody else may take it.
 fn leases_lock(folder: &std::path::Path) -> Result<Lock, state::Error> {
     Lock::exclusive(&folder.join("leases.lock"))
+}
+
+/// What there is of a network for as long as it is used. By its id: another network may get its name.
+fn run_folder(paths: &Paths, id: &str) -> PathBuf {
+    paths.run().join("networks").join(id)
 }
 
 /// Starts the network's process. The caller holds the network's lock.
@@ -359,7 +442,7 @@ fn start(folder: &std::path::Path, config: &Config) -> Result<(), Error> {
                     let _ = rustix::process::setsid();
                     let _ = set_title(&format!("coracle: network {}", config.name));
                     let _lock = sign(folder);
-                    process::serve(config.clone(), listener);
+                    process::serve(config.clone(), folder.to_owned(), listener);
                 }
             }
             exit_now(0)

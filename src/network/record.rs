@@ -5,7 +5,7 @@
 
 use super::address::Subnet;
 use super::process::Config;
-use super::{DEFAULT, Error, Publish};
+use super::{DEFAULT, Error};
 use crate::digest::Digest;
 use crate::state::{self, Durability, Lock, Paths};
 use crate::timestamp::Timestamp;
@@ -99,17 +99,10 @@ impl Network {
         }
     }
 
-    /// Whether ports of its containers can be published.
-    pub fn check_publish(&self, ports: &[Publish]) -> Result<(), Error> {
-        match self.internal && !ports.is_empty() {
-            true => Err(Error::PublishInternal(self.name.clone())),
-            false => Ok(()),
-        }
-    }
-
     /// What its process must know.
     pub fn config(&self) -> Config {
         Config {
+            id: self.id.clone(),
             name: self.name.clone(),
             subnet: self.subnet,
             gateway: self.gateway,
@@ -245,6 +238,11 @@ impl<'a> Networks<'a> {
         }
     }
 
+    /// Holds off all who make or remove networks, or change who is on them.
+    pub fn change(&self) -> Result<Lock, Error> {
+        self.lock()
+    }
+
     /// Holds off the removal of networks: for who is about to use one without having written it down yet.
     pub fn hold(&self) -> Result<Lock, Error> {
         state::create_dir_private(&self.paths.locks())?;
@@ -259,14 +257,16 @@ impl<'a> Networks<'a> {
     ) -> Result<(), E> {
         check_name(name)?;
         let _lock = self.lock()?;
+        let id = state::read_json::<Network>(&self.file(name)).ok().flatten().map(|network| network.id);
         let users = users()?;
         if !users.is_empty() {
             return Err(Error::InUse { name: name.to_owned(), users }.into());
         }
         state::remove_file_if_there(&self.file(name)).map_err(Error::from)?;
-        let run = self.paths.run().join("networks").join(name);
-        // Its process, if the last container has only just gone, needs nothing of it any more.
-        let _ = state::remove_tree(&run);
+        if let Some(id) = id.filter(|id| state::is_name(id, MAX_NAME)) {
+            // Its process, if the last container has only just gone, needs nothing of it any more.
+            let _ = state::remove_tree(&super::run_folder(self.paths, &id));
+        }
         Ok(())
     }
 }

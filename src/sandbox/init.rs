@@ -56,9 +56,9 @@ pub struct Hooks<'a> {
     pub stdio: Stdio,
     /// The terminal's first size.
     pub window: Option<Winsize>,
-    /// How the container's own network namespace is connected, if it is: the caller brings the interface there, and then
+    /// How the container's own network namespace is connected, if it is: the caller brings the interfaces there, and then
     /// sends one more go.
-    pub interface: Option<Interface>,
+    pub interfaces: &'a [Interface],
     /// Called inside, as root of C, when the image is mounted and nothing else is yet.
     pub furnish: &'a dyn Fn(&Root) -> Result<(), String>,
 }
@@ -172,8 +172,8 @@ fn init(spec: &Spec, hooks: &Hooks<'_>, channel: &Channel) -> Error {
         })?;
         let mut spec = spec.clone();
         spec.mounts.extend(hooks.mounts.iter().cloned());
-        for step in plan(&spec, hooks.interface) {
-            if matches!(step, Step::Interface(_)) {
+        for step in plan(&spec, hooks.interfaces) {
+            if matches!(step, Step::Interfaces(_)) {
                 channel.wait_go().map_err(Error::step("wait for the network"))?;
             }
             furnisher.step(&step)?;

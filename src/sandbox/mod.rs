@@ -50,7 +50,7 @@ pub mod users;
 pub use channel::{Channel, FromInit};
 pub use error::Error;
 pub use init::{CopyTree, Hooks, Stdio, spawn};
-pub use interface::set_up_interface;
+pub use interface::set_up_interfaces;
 pub use join::{JoinRequest, join};
 pub use launch::{INIT_NAME, init_main};
 pub use mounts::assemble;

@@ -110,7 +110,7 @@ impl<'a> Furnisher<'a> {
             Step::Loopback => {
                 crate::kernel::net::loopback_up().map_err(Error::step("set the loopback interface up"))
             }
-            Step::Interface(interface) => super::interface::set_up(interface),
+            Step::Interfaces(interfaces) => super::interface::set_up(interfaces),
         }
     }
 

@@ -52,8 +52,8 @@ pub enum Step {
     Sysctl(String, String),
     /// Set the loopback interface up.
     Loopback,
-    /// Once the container's interface is there: its address and its routes.
-    Interface(Interface),
+    /// Once the container's interfaces are there: their addresses and routes.
+    Interfaces(Vec<Interface>),
 }
 
 /// What /dev/shm is.
@@ -83,7 +83,7 @@ pub enum Kind {
 }
 
 /// The steps for a container, in order.
-pub fn plan(spec: &Spec, interface: Option<Interface>) -> Vec<Step> {
+pub fn plan(spec: &Spec, interfaces: &[Interface]) -> Vec<Step> {
     let shm = match spec.sharing.ipc {
         Owner::Own if spec.sharing.no_shm => Shm::None,
         Owner::Own => Shm::Own(spec.shm_size),
@@ -131,7 +131,10 @@ pub fn plan(spec: &Spec, interface: Option<Interface>) -> Vec<Step> {
         steps.extend(spec.domainname.iter().cloned().map(Step::Domainname));
     }
     if spec.network == Network::None {
-        steps.push(interface.map_or(Step::Loopback, Step::Interface));
+        steps.push(match interfaces {
+            [] => Step::Loopback,
+            some => Step::Interfaces(some.to_vec()),
+        });
     }
     steps
 }

@@ -241,7 +241,7 @@ pub struct Device {
     pub path: String,
 }
 
-/// How a container's own network namespace is connected.
+/// One of the interfaces by which a container's own network namespace is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// Index of the interface that comes into the namespace from outside.
@@ -250,8 +250,8 @@ pub struct Interface {
     pub address: IpAddr,
     /// Bits of that which are the network's.
     pub prefix: u8,
-    /// Where everything else is reached.
-    pub gateway: IpAddr,
+    /// Where everything else is reached, if that is by this one.
+    pub gateway: Option<IpAddr>,
 }
 
 /// Something mounted into the container's root.

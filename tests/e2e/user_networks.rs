@@ -199,3 +199,143 @@ fn a_record_that_cannot_be_read_breaks_only_its_own_line() {
     engine.ok(&["system", "reset", "-f"]);
     assert!(!engine.data().join("networks").exists());
 }
+
+#[test]
+fn a_container_on_two_networks_finds_the_names_of_both_and_has_one_way_out() {
+    let engine = network!();
+    for name in ["front", "back"] {
+        engine.ok(&["network", "create", name]);
+    }
+    engine.ok(&["network", "create", "--internal", "closed"]);
+    start(&engine, "shop", &["--network", "front"]);
+    start(&engine, "store", &["--network", "back", "--network-alias", "db"]);
+    start(&engine, "vault", &["--network", "closed"]);
+    let flags =
+        ["--network", "closed", "--network", "front:mac=02:42:aa:00:00:01,alias=mid", "--network", "back"];
+    start(&engine, "both", &[&flags[..], &["-p", "80"]].concat());
+    for (name, said) in [("shop", "shop"), ("db", "store"), ("vault", "vault"), ("both", "both")] {
+        assert_eq!(asked(&engine, "both", &get(name)), said);
+    }
+    assert_eq!(asked(&engine, "shop", &get("mid")), "both");
+    assert_eq!(asked(&engine, "store", &get("both")), "both");
+    // Through it nobody finds more than before.
+    let output = engine.run(&["exec", "shop", "timeout", "5", "bash", "-c", &get("store")]);
+    assert_ne!(output.code, 0, "{output}");
+    // The way is the first network that is not internal.
+    let routes = engine.ok(&["exec", "both", "cat", "/proc/net/route"]);
+    let ways: Vec<&str> =
+        routes.lines().filter(|l| l.split_whitespace().nth(1) == Some("00000000")).collect();
+    assert!(ways.len() == 1 && ways[0].starts_with("eth1"), "{routes}");
+    let mac = engine.inspect("both", "{{.NetworkSettings.Networks.front.MacAddress}}");
+    assert_eq!(mac, "02:42:aa:00:00:01");
+    assert_eq!(engine.ok(&["exec", "both", "cat", "/sys/class/net/eth1/address"]), mac);
+    assert_eq!(engine.inspect("both", "{{.NetworkSettings.MacAddress}}"), mac);
+    // Published on it, too.
+    let port = engine.ok(&["port", "both", "80"]);
+    let mut stream = std::net::TcpStream::connect(port.replace("0.0.0.0", "127.0.0.1")).unwrap();
+    let mut said = String::new();
+    std::io::Write::write_all(&mut stream, b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    std::io::Read::read_to_string(&mut stream, &mut said).unwrap();
+    assert!(said.ends_with("both\n"), "{said}");
+    for (flags, words) in [
+        (&["--network", "front", "--network", "host"][..], "cannot be on others"),
+        (&["--network", "front,front"], "given twice"),
+        (&["--network", "front,back", "--ip", "10.0.0.1"], "on one network"),
+        (&["--network", "front", "--mac-address", "03:42:aa:00:00:01"], "hardware address"),
+        (&["--network", "bridge:alias=x"], "not found by name"),
+    ] {
+        let output = engine.run(&[&["create"][..], flags, &[&tiny(), "true"]].concat());
+        output.explains(125, &[words]);
+    }
+}
+
+#[test]
+fn running_containers_are_connected_and_disconnected() {
+    let engine = network!();
+    for name in ["old", "new"] {
+        engine.ok(&["network", "create", name]);
+    }
+    start(&engine, "peer", &["--network", "new"]);
+    start(&engine, "moves", &["--network", "old", "-p", "80"]);
+    asked(&engine, "moves", &get("moves"));
+    let fails = |from: &str, to: &str| {
+        let output = engine.run(&["exec", from, "timeout", "5", "bash", "-c", &get(to)]);
+        assert_ne!(output.code, 0, "{output}");
+    };
+    fails("moves", "peer");
+    engine.ok(&["network", "connect", "--alias", "mover", "new", "moves"]);
+    assert_eq!(asked(&engine, "moves", &get("peer")), "peer");
+    assert_eq!(asked(&engine, "peer", &get("mover")), "moves");
+    let address = engine.inspect("moves", "{{.NetworkSettings.Networks.new.IPAddress}}");
+    assert!(engine.ok(&["exec", "moves", "cat", "/etc/hosts"]).contains(&format!("{address}\tmoves")));
+    let output = engine.run(&["network", "connect", "new", "moves"]);
+    output.explains(125, &["connected to network new already"]);
+    assert_eq!(engine.run(&["network", "rm", "new"]).code, 2);
+
+    // From the network that is its way: the other one is that now, with the name server and the ports.
+    let port = engine.ok(&["port", "moves", "80"]);
+    engine.ok(&["network", "disconnect", "old", "moves"]);
+    assert_eq!(engine.inspect("moves", "{{.NetworkSettings.Networks.old}}"), "<no value>");
+    assert_eq!(
+        engine.ok(&["exec", "moves", "ls", "/sys/class/net"]).split_whitespace().collect::<Vec<_>>(),
+        ["eth1", "lo"]
+    );
+    assert_eq!(asked(&engine, "moves", &get("peer")), "peer");
+    assert_eq!(engine.ok(&["port", "moves", "80"]), port);
+    let mut stream = std::net::TcpStream::connect(port.replace("0.0.0.0", "127.0.0.1")).unwrap();
+    let mut said = String::new();
+    std::io::Write::write_all(&mut stream, b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    std::io::Read::read_to_string(&mut stream, &mut said).unwrap();
+    assert!(said.ends_with("moves\n"), "{said}");
+    engine.ok(&["network", "rm", "old"]);
+    let output = engine.run(&["network", "disconnect", "old", "moves"]);
+    output.explains(125, &["not connected to network old"]);
+
+    // It stays so, with the address, over a restart.
+    engine.ok(&["restart", "-t", "0", "moves"]);
+    assert_eq!(asked(&engine, "moves", &get("peer")), "peer");
+    assert_eq!(asked(&engine, "peer", &get("mover")), "moves");
+    let before = engine.inspect("moves", "{{.NetworkSettings.Networks.new.IPAddress}}");
+    engine.ok(&["restart", "-t", "0", "moves"]);
+    assert_eq!(engine.inspect("moves", "{{.NetworkSettings.Networks.new.IPAddress}}"), before);
+
+    // One at rest too; an address that is another's is refused, and nothing has changed.
+    engine.ok(&["stop", "-t", "0", "moves"]);
+    engine.ok(&["network", "create", "third"]);
+    engine.ok(&["network", "connect", "third", "moves"]);
+    engine.ok(&["start", "moves"]);
+    assert_eq!(asked(&engine, "moves", &get("peer")), "peer");
+    engine.ok(&["network", "create", "--subnet", "10.214.9.0/24", "fixed"]);
+    start(&engine, "has", &["--network", "fixed", "--ip", "10.214.9.7"]);
+    let output = engine.run(&["network", "connect", "--ip", "10.214.9.7", "fixed", "moves"]);
+    output.explains(125, &["10.214.9.7 is already in use"]);
+    assert_eq!(engine.inspect("moves", "{{.NetworkSettings.Networks.fixed}}"), "<no value>");
+    assert_eq!(asked(&engine, "moves", &get("peer")), "peer");
+    engine.ok(&["run", "-d", "--name", "alone", "--network", "none", &tiny(), "sleep", "1000"]);
+    engine.run(&["network", "connect", "new", "alone"]).explains(125, &["on none, for good"]);
+}
+
+#[test]
+fn connections_are_shown() {
+    let engine = network!();
+    start(&engine, "serves", &["-p", "80"]);
+    let port = engine.ok(&["port", "serves", "80"]);
+    eventually("it listens", || {
+        engine.run(&["exec", "serves", "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/80"]).code == 0
+    });
+    assert_eq!(engine.ok(&["network", "flows", "--noheading"]), "");
+    let stream = std::net::TcpStream::connect(port.replace("0.0.0.0", "127.0.0.1")).unwrap();
+    std::io::Write::write_all(&mut &stream, b"GET /").unwrap();
+    let mut flows = serde_json::Value::Null;
+    eventually("it is shown", || {
+        let told = engine.ok(&["network", "flows", "--json"]);
+        flows = serde_json::from_str(told.lines().next().unwrap_or_default()).unwrap_or_default();
+        flows["ReceivedBytes"] == 5
+    });
+    assert_eq!(flows["Direction"], "in");
+    assert_eq!(flows["State"], "established");
+    assert_eq!(flows["Remote"], stream.local_addr().unwrap().to_string());
+    assert!(flows["Container"].as_str().unwrap().ends_with(":80"), "{flows}");
+    drop(stream);
+    eventually("it is gone", || engine.ok(&["network", "flows", "--noheading"]).is_empty());
+}

@@ -1,12 +1,16 @@
 //! `coracle network`: one file per command below it.
 
+pub mod connect;
 pub mod create;
+pub mod disconnect;
 pub mod exists;
+pub mod flows;
 pub mod ls;
 pub mod prune;
+pub mod reload;
 pub mod rm;
 
-use super::network_view::{mac_text, network_text};
+use super::network_view::{mac_text, network_names};
 use super::{Action, Entry, inspect};
 use crate::container;
 use crate::container::store::{self, Container};
@@ -28,6 +32,10 @@ pub const ENTRY: Entry = Entry {
         rm::ENTRY,
         prune::ENTRY,
         exists::ENTRY,
+        connect::ENTRY,
+        disconnect::ENTRY,
+        reload::ENTRY,
+        flows::ENTRY,
     ]),
 };
 
@@ -42,12 +50,15 @@ fn containers(paths: &Paths) -> Result<impl Iterator<Item = Container>, containe
 
 /// The containers that are on a network when they run.
 fn users(paths: &Paths, name: &str) -> Result<Vec<Container>, container::Error> {
-    Ok(containers(paths)?.filter(|container| network_text(&container.record) == name).collect())
+    Ok(containers(paths)?.filter(|container| network_names(&container.record).contains(&name)).collect())
 }
 
 /// The networks that any container is on.
 fn used_names(paths: &Paths) -> Result<BTreeSet<String>, container::Error> {
-    Ok(containers(paths)?.map(|container| network_text(&container.record).to_owned()).collect())
+    let names = |container: Container| -> Vec<String> {
+        network_names(&container.record).into_iter().map(str::to_owned).collect()
+    };
+    Ok(containers(paths)?.flat_map(names).collect())
 }
 
 /// Removes a network that no container is on.
@@ -61,12 +72,13 @@ fn remove(paths: &Paths, name: &str) -> anyhow::Result<()> {
 pub(super) fn inspect(paths: &Paths, network: &Network) -> Result<Value, container::Error> {
     let mut containers = Map::new();
     for user in users(paths, &network.name)? {
-        let Some(address) = user.live.as_ref().and_then(|live| live.address) else { continue };
+        let mut on = user.live.iter().flat_map(|live| &live.networks);
+        let Some(on) = on.find(|on| on.id == network.id) else { continue };
         let entry = json!({
             "Name": user.record.name,
             "EndpointID": "",
-            "MacAddress": mac_text(address),
-            "IPv4Address": format!("{address}/{}", network.subnet.prefix),
+            "MacAddress": mac_text(on.mac),
+            "IPv4Address": format!("{}/{}", on.address, on.prefix),
             "IPv6Address": "",
         });
         containers.insert(user.record.id.to_string(), entry);

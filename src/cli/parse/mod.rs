@@ -25,8 +25,8 @@ pub use security::{capabilities, security_opt};
 pub use time::{interval, moment};
 pub use values::{
     add_host, boolean, bytes, credentials, detach_keys, dns_server, entrypoint, filter, has_label, hostname,
-    ipv4, log_driver, log_opt, name, network, nonempty, number, platform, pull_policy, signal, stop_timeout,
-    ulimit, user, workdir,
+    ipv4, log_driver, log_opt, mac, name, network, nonempty, number, platform, pull_policy, signal,
+    stop_timeout, ulimit, user, workdir,
 };
 
 use std::path::{Path, PathBuf};

@@ -3,6 +3,7 @@
 use super::{Invalid, nearest};
 use crate::cli::image_options::PullPolicy;
 use crate::container::request::{Joined, LogDriver, LogOptions, NetworkMode, Rlimit};
+use crate::network::Mac;
 use crate::sandbox::signal_number;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -189,7 +190,7 @@ pub fn network(text: &str) -> Result<NetworkMode, Invalid> {
         "" | "default" | "bridge" => Ok(NetworkMode::Default),
         "none" => Ok(NetworkMode::None),
         "host" => Ok(NetworkMode::Host),
-        _ => named_network(text).map(NetworkMode::Named),
+        _ => Ok(NetworkMode::Named(vec![named_network(text)?])),
     }
 }
 
@@ -200,18 +201,50 @@ fn named_network(text: &str) -> Result<Joined, Invalid> {
         return Err(Invalid::new(format!("--network {name} is not supported"))
             .fix("use bridge, none, host, or a network that 'coracle network create' has made"));
     }
-    let mut joined = Joined { network: name.to_owned(), ip: None, aliases: Vec::new() };
+    let mut joined = Joined { network: name.to_owned(), ..Joined::default() };
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
             Some(("ip", address)) => joined.ip = Some(ipv4(address)?),
             Some(("alias", alias)) => joined.aliases.push(alias.to_owned()),
+            Some(("mac", mac)) => joined.mac = Some(self::mac(mac)?),
+            Some(("interface_name", name)) => joined.interface = Some(interface_name(name)?),
             _ => {
                 let key = option.split_once('=').map_or(option, |(key, _)| key);
-                return Err(Invalid::unknown("option of a network", key, &["ip", "alias"]));
+                return Err(Invalid::unknown(
+                    "option of a network",
+                    key,
+                    &["ip", "alias", "mac", "interface_name"],
+                ));
             }
         }
     }
     Ok(joined)
+}
+
+/// `--mac-address`.
+pub fn mac(text: &str) -> Result<Mac, Invalid> {
+    let octets: Vec<_> = text
+        .split([':', '-'])
+        .filter(|octet| octet.len() == 2)
+        .filter_map(|octet| u8::from_str_radix(octet, 16).ok())
+        .collect();
+    match Mac::try_from(octets) {
+        // The lowest bit of the first octet is that of groups.
+        Ok(mac) if mac[0] & 1 == 0 && text.len() == 17 => Ok(mac),
+        _ => Err(Invalid::new(format!("'{text}' is not a hardware address of one machine"))
+            .fix("write it as in 02:42:0a:59:00:07")),
+    }
+}
+
+/// The name of an interface (netdevice(7): 15 bytes, no slash, no blank).
+fn interface_name(text: &str) -> Result<String, Invalid> {
+    let is_name = !text.is_empty()
+        && text.len() < 16
+        && !matches!(text, "." | ".." | "lo")
+        && text.bytes().all(|b| b.is_ascii_graphic() && !b"/:%".contains(&b));
+    is_name
+        .then(|| text.to_owned())
+        .ok_or_else(|| Invalid::new(format!("'{text}' cannot be an interface's name")))
 }
 
 /// `--ip`.

@@ -71,6 +71,28 @@ impl Client {
         }
     }
 
+    /// Tells the session that its container's networks have changed, and waits until it has followed; a failure of
+    /// that, or `Lost` if it has ended.
+    pub fn change_networks(mut self) -> io::Result<Option<Ending>> {
+        let mut outbox = Outbox::default();
+        outbox.push(&Frame::NetworksChanged);
+        while !outbox.is_empty() {
+            outbox.flush(&self.socket)?;
+        }
+        loop {
+            while let Some(frame) = self.decoder.next()? {
+                match frame {
+                    Frame::Followed => return Ok(None),
+                    Frame::Failed(bytes) => return Ok(Some(Ending::Failed(serde_json::from_slice(&bytes)?))),
+                    _ => {}
+                }
+            }
+            if !self.decoder.fill(&self.socket)? {
+                return Ok(Some(Ending::Lost));
+            }
+        }
+    }
+
     /// Waits for the end of the command without listening to it; `None` if nobody tells.
     pub fn wait_exit(mut self) -> io::Result<Option<i32>> {
         loop {

@@ -1,5 +1,6 @@
 //! The session's side: moves bytes between a process, its log and its clients until the process has ended.
 
+use super::Failure;
 use super::wire::{Decoder, Frame, Outbox};
 use crate::sandbox::Stdio;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -101,10 +102,12 @@ impl Undelivered {
 
 /// Something beside a session whose end is noticed and mended.
 pub trait Companion {
-    /// Becomes readable when it has ended; none if nothing can be done about that.
-    fn watch(&self) -> Option<BorrowedFd<'_>>;
-    /// It has ended.
-    fn ended(&mut self);
+    /// What becomes readable when a part of it has ended, by numbers of its own; none of what nothing can be done about.
+    fn watch(&self) -> Vec<(usize, BorrowedFd<'_>)>;
+    /// This part has ended.
+    fn ended(&mut self, which: usize);
+    /// What is written down about it has changed.
+    fn changed(&mut self) -> Result<(), Failure>;
 }
 
 /// A session at work.
@@ -135,7 +138,7 @@ enum Source {
     Stdout,
     Stderr,
     Listener,
-    Companion,
+    Companion(usize),
     Client(usize),
 }
 
@@ -209,7 +212,9 @@ impl<'a> Pump<'a> {
                     Source::Stdout => drop(self.read_output(false)),
                     Source::Stderr => drop(self.read_output(true)),
                     Source::Listener => self.accept(),
-                    Source::Companion => self.companion.iter_mut().for_each(|companion| companion.ended()),
+                    Source::Companion(which) => {
+                        self.companion.iter_mut().for_each(|companion| companion.ended(which));
+                    }
                     Source::Client(index) => self.read_client(index),
                 }
             }
@@ -250,8 +255,8 @@ impl<'a> Pump<'a> {
         if let Some(listener) = &self.listener {
             watch(Source::Listener, listener.as_fd(), PollFlags::POLLIN);
         }
-        if let Some(fd) = self.companion.as_ref().and_then(|companion| companion.watch()) {
-            watch(Source::Companion, fd, PollFlags::POLLIN);
+        for (which, fd) in self.companion.iter().flat_map(|companion| companion.watch()) {
+            watch(Source::Companion(which), fd, PollFlags::POLLIN);
         }
         for (index, client) in self.clients.iter().enumerate() {
             let mut flags = PollFlags::empty();
@@ -353,11 +358,23 @@ impl<'a> Pump<'a> {
                 Err(_) => break false,
             }
         };
-        if !open || !valid {
-            self.clients.remove(index);
-        }
+        let mut answers = Vec::new();
         for frame in frames {
-            self.obey(frame);
+            match frame {
+                Frame::NetworksChanged => answers.push(self.follow()),
+                frame => self.obey(frame),
+            }
+        }
+        match self.clients.get_mut(index) {
+            Some(client) if open && valid => answers.iter().for_each(|answer| client.outbox.push(answer)),
+            _ => drop(self.clients.remove(index)),
+        }
+    }
+
+    fn follow(&mut self) -> Frame {
+        match self.companion.as_mut().map(|companion| companion.changed()) {
+            Some(Err(failure)) => Frame::Failed(serde_json::to_vec(&failure).unwrap_or_default()),
+            _ => Frame::Followed,
         }
     }
 
@@ -384,8 +401,14 @@ impl<'a> Pump<'a> {
                     let _ = rustix::process::pidfd_send_signal(self.process, signal);
                 }
             }
-            // A client does not say these.
-            Frame::Started | Frame::Failed(_) | Frame::Stdout(_) | Frame::Stderr(_) | Frame::Exited(_) => {}
+            // A client does not say these, or is answered.
+            Frame::NetworksChanged
+            | Frame::Followed
+            | Frame::Started
+            | Frame::Failed(_)
+            | Frame::Stdout(_)
+            | Frame::Stderr(_)
+            | Frame::Exited(_) => {}
         }
     }
 

@@ -23,6 +23,10 @@ pub enum Frame {
     },
     /// To the session: send the process this signal.
     Signal(i32),
+    /// To the session: what is written down of its networks has changed.
+    NetworksChanged,
+    /// From the session, to who said so: the container has followed.
+    Followed,
     /// From the session: the command runs.
     Started,
     /// From the session: it does not; a JSON [`super::Failure`].
@@ -52,6 +56,8 @@ impl Frame {
                 put(b'r', &[rows.to_le_bytes(), columns.to_le_bytes()].concat())
             }
             Frame::Signal(number) => put(b's', &number.to_le_bytes()),
+            Frame::NetworksChanged => put(b'n', &[]),
+            Frame::Followed => put(b'N', &[]),
             Frame::Started => put(b'S', &[]),
             Frame::Failed(bytes) => put(b'F', bytes),
             Frame::Stdout(bytes) => put(b'o', bytes),
@@ -71,6 +77,8 @@ impl Frame {
                 Frame::Resize { rows: u16::from_le_bytes([a, b]), columns: u16::from_le_bytes([c, d]) }
             }
             b's' => Frame::Signal(number()?),
+            b'n' => Frame::NetworksChanged,
+            b'N' => Frame::Followed,
             b'S' => Frame::Started,
             b'F' => Frame::Failed(payload.to_vec()),
             b'o' => Frame::Stdout(payload.to_vec()),

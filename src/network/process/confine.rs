@@ -15,9 +15,9 @@ const PROFILE: &str = r#"{
     "syscalls": [{
         "names": [
             "accept4", "bind", "brk", "clock_gettime", "clock_nanosleep", "close", "connect", "dup", "epoll_ctl", "epoll_pwait",
-            "epoll_pwait2", "epoll_wait", "exit", "exit_group", "fcntl", "fstat", "futex", "getpeername", "getpid",
+            "epoll_pwait2", "epoll_wait", "exit", "exit_group", "fcntl", "fstat", "futex", "getdents64", "getpeername", "getpid",
             "getrandom", "getsockname", "getsockopt", "gettid", "listen", "lseek", "madvise", "mmap", "mprotect", "mremap",
-            "munmap", "newfstatat", "openat", "pipe2", "poll", "ppoll", "read", "recvfrom", "recvmsg", "restart_syscall",
+            "munmap", "newfstatat", "openat", "pipe2", "poll", "ppoll", "read", "readlink", "readlinkat", "recvfrom", "recvmsg", "restart_syscall",
             "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sched_yield", "sendmsg", "sendto", "setsockopt", "shutdown",
             "sigaltstack", "socket", "splice", "statx", "tgkill", "write", "writev"
         ],

@@ -87,6 +87,7 @@ impl Network {
             let question = &bytes[..length];
             let known =
                 if self.config.names { names::answer(question, &self.names, self.turn) } else { None };
+            let known = known.or_else(|| self.known_elsewhere(question, client));
             let answer = known.or_else(|| self.config.internal.then(|| names::refusal(question)).flatten());
             self.turn = self.turn.wrapping_add(1);
             if let Some(answer) = answer {
@@ -95,6 +96,13 @@ impl Network {
                 let _ = self.ask(client, &bytes[..length]);
             }
         }
+    }
+
+    /// The answer of another network that the client is on.
+    fn known_elsewhere(&self, question: &[u8], client: SocketAddr) -> Option<Vec<u8>> {
+        let asker = self.names.iter().find(|names| IpAddr::V4(names.address) == client.ip())?;
+        let folder = self.folder.parent().filter(|_| !asker.others.is_empty())?;
+        names::answer(question, &names::of_others(folder, &asker.others), self.turn)
     }
 
     fn ask(&mut self, client: SocketAddr, question: &[u8]) -> Result<(), Errno> {
@@ -146,7 +154,7 @@ impl Network {
             })();
             match server {
                 // A relay waits for a connection that is being made as it does for a slow one.
-                Ok(server) => self.join(client, server),
+                Ok(server) => self.join(client, server, None),
                 Err(_) => relay::reset(&client),
             }
         }

@@ -17,6 +17,7 @@
 
 mod confine;
 mod dns;
+mod flows;
 mod inside;
 mod names;
 mod packet;
@@ -26,22 +27,25 @@ mod tcp;
 mod udp;
 
 use super::address::{HOST, Subnet};
-use super::control::{self, Attach, Attached};
+use super::control::{self, Attach, Attached, Request};
 use crate::kernel::memory::Program;
 use crate::netlink::{Refused, link};
 use inside::Inside;
-use relay::{BUFFER, Pipes, Relay};
+use relay::{BUFFER, Pipes, Relay, Whose};
 use rustix::event::epoll;
 use rustix::net::SocketType;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// What a network is.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Its id.
+    pub id: String,
     /// Its name.
     pub name: String,
     /// Its addresses.
@@ -56,6 +60,16 @@ pub struct Config {
     pub internal: bool,
     /// Whether its containers are found by their names.
     pub names: bool,
+}
+
+impl Config {
+    /// Whether ports of its containers can be published.
+    pub fn check_publish(&self, ports: &[control::Publish]) -> Result<(), super::Error> {
+        match self.internal && !ports.is_empty() {
+            true => Err(super::Error::PublishInternal(self.name.clone())),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Connections that may be on their way at once.
@@ -102,6 +116,7 @@ enum Entity {
 struct Member {
     socket: OwnedFd,
     published: Vec<usize>,
+    cable: Option<(i32, String)>,
 }
 
 /// Entities by number.
@@ -148,6 +163,8 @@ impl Table {
 /// The network at work.
 pub(super) struct Network {
     config: Config,
+    /// In the run root; those of other networks are beside it.
+    folder: PathBuf,
     inside: Inside,
     epoll: OwnedFd,
     table: Table,
@@ -170,8 +187,8 @@ pub(super) struct Network {
 }
 
 /// Serves the network until its last container is gone. `control` is its listening socket.
-pub fn serve(config: Config, control: OwnedFd) {
-    match Network::make(config, control) {
+pub fn serve(config: Config, folder: PathBuf, control: OwnedFd) {
+    match Network::make(config, folder, control) {
         Ok(mut network) => {
             // A loop that cannot go on ends, and the monitors start another.
             let _ = network.run();
@@ -185,7 +202,7 @@ fn refuse(control: &OwnedFd, error: &Refused) {
     let mut set = [nix::poll::PollFd::new(control.as_fd(), nix::poll::PollFlags::POLLIN)];
     let _ = nix::poll::poll(&mut set, nix::poll::PollTimeout::from(5000u16));
     if let Ok(socket) = rustix::net::accept(control) {
-        let _ = control::receive::<Attach>(&socket);
+        let _ = control::receive::<Request>(&socket);
         let _ = control::send(&socket, &no(error), None);
     }
 }
@@ -199,7 +216,7 @@ fn no(error: &Refused) -> Attached {
 }
 
 impl Network {
-    fn make(config: Config, control: OwnedFd) -> Result<Self, (OwnedFd, Refused)> {
+    fn make(config: Config, folder: PathBuf, control: OwnedFd) -> Result<Self, (OwnedFd, Refused)> {
         let inside = match Inside::make(&config) {
             Ok(inside) => inside,
             Err(error) => return Err((control, error)),
@@ -210,6 +227,7 @@ impl Network {
         };
         let mut network = Self {
             config,
+            folder,
             inside,
             epoll,
             table: Table::default(),
@@ -341,9 +359,9 @@ impl Network {
         }
     }
 
-    /// Joins two connected sockets. Neither is watched yet.
-    fn join(&mut self, one: OwnedFd, other: OwnedFd) {
-        let relay = Relay::new(one, other);
+    /// Joins two connected sockets, the container's first. Neither is watched yet.
+    fn join(&mut self, container: OwnedFd, remote: OwnedFd, whose: Option<Whose>) {
+        let relay = Relay::new(container, remote, whose);
         let place = self.table.add(Entity::Tun);
         let flags =
             epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
@@ -400,7 +418,7 @@ impl Network {
         while let Ok(socket) =
             rustix::net::accept_with(&self.control, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
         {
-            let member = Entity::Member(Member { socket, published: Vec::new() });
+            let member = Entity::Member(Member { socket, published: Vec::new(), cable: None });
             if self.add(member, epoll::EventFlags::IN).is_some() {
                 self.members += 1;
             }
@@ -409,17 +427,33 @@ impl Network {
 
     fn hear_member(&mut self, place: usize) {
         let Some(Entity::Member(mut member)) = self.table.take(place) else { return };
-        match control::receive::<Attach>(&member.socket) {
-            Ok(Some((attach, Some(namespace)))) => {
+        match control::receive::<Request>(&member.socket) {
+            Ok(Some((Request::Attach(attach), Some(namespace)))) => {
                 let answer = match self.attach(&attach, &namespace, &mut member) {
                     Ok(published) => {
                         let names = attach.names.iter().map(|name| name.to_ascii_lowercase()).collect();
-                        self.names.push(names::Names { owner: place, address: attach.address, names });
+                        let others = attach.others;
+                        self.names.push(names::Names {
+                            owner: place,
+                            address: attach.address,
+                            names,
+                            others,
+                        });
                         Attached::Yes(published)
                     }
                     Err(error) => no(&error),
                 };
                 let _ = control::send(&member.socket, &answer, None);
+                self.table.put(place, Entity::Member(member));
+            }
+            Ok(Some((Request::Others(others), None))) => {
+                for names in self.names.iter_mut().filter(|names| names.owner == place) {
+                    names.others.clone_from(&others);
+                }
+                self.table.put(place, Entity::Member(member));
+            }
+            Ok(Some((Request::Flows(from), None))) => {
+                let _ = control::send(&member.socket, &self.flows_from(from), None);
                 self.table.put(place, Entity::Member(member));
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.table.put(place, Entity::Member(member)),
@@ -429,6 +463,11 @@ impl Network {
                 self.names.retain(|names| names.owner != place);
                 for published in member.published {
                     self.remove(published);
+                }
+                if let Some((index, name)) = member.cable {
+                    // It is gone already where the container's namespace is.
+                    let _ = self.inside.route.send(&[link::remove(index)]);
+                    let _ = self.inside.filter.send(&super::guard::forget(&name));
                 }
             }
         }
@@ -448,9 +487,9 @@ impl Network {
             index,
             bridge: inside::BRIDGE,
             namespace: Some(namespace.as_fd()),
-            peer: super::INTERFACE_NAME,
-            peer_index: super::INTERFACE,
-            peer_mac: link::mac_of(attach.address),
+            peer: &attach.interface,
+            peer_index: attach.index,
+            peer_mac: attach.mac,
             mtu: inside::MTU,
         });
         let mut messages = vec![cable];
@@ -458,7 +497,9 @@ impl Network {
             messages.push(link::isolate(index));
         }
         self.inside.route.send(&messages)?;
-        self.inside.filter.send(&super::guard::source_check(&attach.cable, attach.address))?;
+        member.cable = Some((index, attach.cable.clone()));
+        let check = super::guard::source_check(&attach.cable, attach.address, attach.mac);
+        self.inside.filter.send(&check)?;
         attach.publish.iter().map(|publish| self.publish(publish, attach.address, member)).collect()
     }
 }

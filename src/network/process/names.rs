@@ -7,6 +7,7 @@ use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, PTR};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 /// Seconds for which an answer may be kept: containers come and go.
 const TTL: u32 = 5;
@@ -20,6 +21,8 @@ pub(super) struct Names {
     pub(super) address: Ipv4Addr,
     /// What it is called.
     pub(super) names: Vec<String>,
+    /// Ids of the other networks that it is on.
+    pub(super) others: Vec<String>,
 }
 
 /// The answer to a question about one of these. `turn` makes the addresses of one name take turns.
@@ -63,6 +66,19 @@ pub(super) fn answer(question: &[u8], known: &[Names], turn: usize) -> Option<Ve
     answer.to_vec().ok()
 }
 
+/// The names on the other networks of a container, from their folders. These are as old as their leases: a container that was
+/// killed with its monitor is in there until somebody tidies up.
+pub(super) fn of_others(networks: &Path, others: &[String]) -> Vec<Names> {
+    let known = |id: &String| crate::network::address::holders(&networks.join(id).join("leases"));
+    let names = |(address, names): (_, Vec<String>)| Names {
+        owner: 0,
+        address,
+        names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        others: Vec::new(),
+    };
+    others.iter().flat_map(known).map(names).collect()
+}
+
 /// What there is to say where nobody can be asked.
 pub(super) fn refusal(question: &[u8]) -> Option<Vec<u8>> {
     let question = Message::from_vec(question).ok()?;
@@ -103,6 +119,7 @@ mod tests {
             owner,
             address: Ipv4Addr::new(10, 89, 0, last),
             names: names.iter().map(|name| (*name).to_owned()).collect(),
+            others: Vec::new(),
         };
         vec![names(1, 2, &["db", "both"]), names(2, 3, &["web", "both"])]
     }

@@ -1,6 +1,7 @@
 //! Published ports: the host listens, and the container sees its client's own address.
 
 use super::super::control::{Publish, Transport};
+use super::relay::Whose;
 use super::{Entity, Member, Network, Refused, relay};
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
@@ -16,6 +17,7 @@ pub(super) struct Arriving {
     /// Towards the container.
     pub(super) inside: OwnedFd,
     client: OwnedFd,
+    to: SocketAddrV4,
 }
 
 impl Network {
@@ -87,7 +89,7 @@ impl Network {
             Err(e) => return Err(e),
         }
         let client = rustix::io::fcntl_dupfd_cloexec(client, 3)?;
-        let arriving = Entity::Arriving(Arriving { inside, client });
+        let arriving = Entity::Arriving(Arriving { inside, client, to });
         self.add(arriving, EventFlags::OUT | EventFlags::ET).map(drop).ok_or(Errno::NOMEM)
     }
 
@@ -107,7 +109,13 @@ impl Network {
             Ok(Ok(())) => {
                 self.table.forget(place);
                 let _ = epoll::delete(&self.epoll, &arriving.inside);
-                self.join(arriving.client, arriving.inside);
+                let remote = getpeername(&arriving.client).ok().flatten();
+                let whose = remote.and_then(|remote| SocketAddr::try_from(remote).ok()).map(|remote| Whose {
+                    container: arriving.to.into(),
+                    remote,
+                    inwards: true,
+                });
+                self.join(arriving.inside, arriving.client, whose);
             }
             _ => {
                 self.table.forget(place);

@@ -9,6 +9,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Bytes of the buffer for little messages; a message that fills it is taken for the beginning of a stream.
@@ -69,11 +70,23 @@ struct Way {
     moved: u64,
 }
 
+/// Whose connection a relay is, as the container sees its ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whose {
+    /// The container's end.
+    pub container: SocketAddr,
+    /// The other one.
+    pub remote: SocketAddr,
+    /// Whether somebody outside began it.
+    pub inwards: bool,
+}
+
 /// Two connections, joined.
 #[derive(Debug)]
 pub struct Relay {
     ends: [OwnedFd; 2],
     ways: [Way; 2],
+    whose: Option<Whose>,
 }
 
 /// What is left to do.
@@ -88,9 +101,14 @@ pub enum State {
 }
 
 impl Relay {
-    /// Joins two connected, non-blocking sockets.
-    pub fn new(one: OwnedFd, other: OwnedFd) -> Self {
-        Self { ends: [one, other], ways: Default::default() }
+    /// Joins two connected, non-blocking sockets, the container's first. What is nobody's in particular is not shown.
+    pub fn new(container: OwnedFd, remote: OwnedFd, whose: Option<Whose>) -> Self {
+        Self { ends: [container, remote], ways: Default::default(), whose }
+    }
+
+    /// Whose it is.
+    pub fn whose(&self) -> Option<Whose> {
+        self.whose
     }
 
     /// Both sockets.
@@ -99,8 +117,7 @@ impl Relay {
     }
 
     /// Bytes that went from the first to the second, and back.
-    #[cfg(test)]
-    fn moved(&self) -> [u64; 2] {
+    pub fn moved(&self) -> [u64; 2] {
         [self.ways[0].moved, self.ways[1].moved]
     }
 
@@ -286,7 +303,7 @@ mod tests {
             OwnedFd::from(end)
         });
         let [a, b] = ends;
-        (client, server, Relay::new(a, b))
+        (client, server, Relay::new(a, b, None))
     }
 
     /// Runs a relay until it is done or broken; whether it broke.

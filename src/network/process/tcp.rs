@@ -1,5 +1,6 @@
 //! Connections that containers make.
 
+use super::relay::Whose;
 use super::{Entity, Network, PENDING, outside, packet};
 use packet::{Packet, Unreachable};
 use rustix::event::epoll::EventFlags;
@@ -133,7 +134,9 @@ impl Network {
             let Some(place) = ends.and_then(|key| self.pending.remove(&key)) else { continue };
             if let Some(Entity::Pending(pending)) = self.remove(place) {
                 let _ = rustix::event::epoll::delete(&self.epoll, &pending.socket);
-                self.join(accepted, pending.socket);
+                let (container, remote) = pending.key;
+                let whose = Whose { container: container.into(), remote: remote.into(), inwards: false };
+                self.join(accepted, pending.socket, Some(whose));
             }
         }
     }

@@ -33,9 +33,26 @@ pub(super) struct Flow {
     /// Towards the world; none of a published port, which answers by the port's own socket.
     outside: Option<OwnedFd>,
     used: Instant,
+    /// Where the container's end of one that came from outside is.
+    to: Option<SocketAddrV4>,
+    /// Bytes that the container has sent, and got.
+    moved: [u64; 2],
 }
 
 impl Flow {
+    /// Its ends, the container's first, and whether it came from outside.
+    pub(super) fn ends(&self) -> Option<(SocketAddr, SocketAddr, bool)> {
+        match self.key {
+            Key::Out(container, remote) => Some((container.into(), remote.into(), false)),
+            Key::In(_, client) => Some((self.to?.into(), client, true)),
+        }
+    }
+
+    /// Bytes that the container has sent, and got.
+    pub(super) fn moved(&self) -> [u64; 2] {
+        self.moved
+    }
+
     pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         std::iter::once(self.inside.as_fd()).chain(self.outside.as_ref().map(AsFd::as_fd)).collect()
     }
@@ -92,7 +109,8 @@ impl Network {
         })();
         let Ok((inside, outside)) = opened else { return };
         let _ = send(&outside, first, SendFlags::DONTWAIT);
-        self.add_flow(Flow { key, inside, outside: Some(outside), used: Instant::now() });
+        let moved = [first.len() as u64, 0];
+        self.add_flow(Flow { key, inside, outside: Some(outside), used: Instant::now(), to: None, moved });
     }
 
     fn add_flow(&mut self, flow: Flow) {
@@ -127,7 +145,10 @@ impl Network {
         let mut alive = true;
         for _ in 0..TURNS {
             match recv(&flow.inside, &mut bytes[..], RecvFlags::DONTWAIT) {
-                Ok((length, _)) => alive &= self.send_out(&flow, &bytes[..length]),
+                Ok((length, _)) => {
+                    flow.moved[0] += length as u64;
+                    alive &= self.send_out(&flow, &bytes[..length]);
+                }
                 Err(Errno::AGAIN | Errno::INTR) => break,
                 // The container has closed its socket and says so.
                 Err(_) => {
@@ -139,7 +160,10 @@ impl Network {
         if let Some(outside) = &flow.outside {
             for _ in 0..TURNS {
                 match recv(outside, &mut bytes[..], RecvFlags::DONTWAIT) {
-                    Ok((length, _)) => drop(send(&flow.inside, &bytes[..length], SendFlags::DONTWAIT)),
+                    Ok((length, _)) => {
+                        flow.moved[1] += length as u64;
+                        let _ = send(&flow.inside, &bytes[..length], SendFlags::DONTWAIT);
+                    }
                     Err(Errno::AGAIN | Errno::INTR) => break,
                     Err(_) => {
                         alive = false;
@@ -194,12 +218,20 @@ impl Network {
                 if connect(&inside, &to).is_err() {
                     continue;
                 }
-                self.add_flow(Flow { key, inside, outside: None, used: Instant::now() });
+                self.add_flow(Flow {
+                    key,
+                    inside,
+                    outside: None,
+                    used: Instant::now(),
+                    to: Some(to),
+                    moved: [0; 2],
+                });
             }
             if let Some(flow) = self.flows.get(&key).copied()
                 && let Some(Entity::Flow(flow)) = self.table.get(flow)
             {
                 flow.used = Instant::now();
+                flow.moved[1] += length as u64;
                 let _ = send(&flow.inside, &bytes[..length], SendFlags::DONTWAIT);
             }
         }
