@@ -61,7 +61,6 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "no-healthcheck",
     "pod",
     "pod-id-file",
-    "preserve-fd",
     "publish-all,P",
     "rdt-class",
     "requires",
