@@ -1,9 +1,10 @@
 //! What several commands share: the user's state and identity, talking to a session, doing a thing to each of several
 //! containers.
 
+use super::args::Given;
 use super::filter::Filter;
 use super::selection::Selection;
-use super::{Context, Error};
+use super::{Context, Error, parse};
 use crate::container::session::{Client, Ending, Interaction};
 use crate::container::store::{self, Container, Entry};
 use crate::container::{self, lifecycle};
@@ -11,9 +12,9 @@ use crate::kernel::process;
 use crate::output;
 use crate::state::Paths;
 use crate::userns::{Identity, Mode};
+use clap::ArgMatches;
 use rustix::termios::Winsize;
 use std::io::IsTerminal;
-use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
 /// Where the user's state is and what ids the user has.
@@ -125,17 +126,28 @@ impl Engine {
     }
 }
 
-/// The descriptors that `--preserve-fds` names: taken before anything else is opened or closed.
-pub fn preserved(count: u32) -> Result<Vec<OwnedFd>, Error> {
-    process::preserved_fds(count).map_err(|_| {
-        Error::usage(
-            format!(
-                "--preserve-fds={count}: not all descriptors from 3 to {} are open",
-                2 + u64::from(count)
-            ),
-            "open them, as in 'coracle run --preserve-fds 1 … 3<FILE'",
-        )
-    })
+/// The descriptors that `--preserve-fds` and `--preserve-fd` name; each has to be open.
+pub fn preserve_fds(args: &ArgMatches) -> Result<Vec<i32>, Error> {
+    let count = args.parsed("preserve-fds", |text| match text.parse::<i32>() {
+        Ok(count) if (0..1 << 16).contains(&count) => Ok(count),
+        _ => Err(parse::Invalid::new("expected how many")),
+    })?;
+    let mut numbers: Vec<i32> = (3..3 + count.unwrap_or(0)).collect();
+    let lists = args.each("preserve-fd", |text| {
+        let number = |n: &str| n.trim().parse::<i32>().ok().filter(|n| *n > 2);
+        let numbers: Option<Vec<i32>> = text.split(',').map(number).collect();
+        numbers.ok_or_else(|| parse::Invalid::new("expected numbers from 3 on, separated by commas"))
+    })?;
+    numbers.extend(lists.concat());
+    numbers.sort_unstable();
+    numbers.dedup();
+    match numbers.iter().find(|number| !process::is_inherited(**number)) {
+        None => Ok(numbers),
+        Some(closed) => Err(Error::usage(
+            format!("file descriptor {closed} is not open"),
+            format!("open it in the shell: add {closed}<FILE to the end of the command line"),
+        )),
+    }
 }
 
 /// Whether an error says that there is no such container.

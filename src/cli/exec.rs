@@ -8,7 +8,6 @@ use super::{Action, Context, Entry, Error, create_flags};
 use crate::container::exec;
 use crate::container::request::ExecRequest;
 use crate::container::session::Interaction;
-use crate::kernel::process;
 use clap::{ArgMatches, Command};
 
 /// `coracle exec`.
@@ -69,33 +68,9 @@ pub fn options(args: &ArgMatches) -> Result<ExecOptions, Error> {
         tty: args.on("tty"),
         interactive: args.on("interactive"),
         detach_keys: create_flags::detach_keys(args)?,
-        preserve_fds: preserve_fds(args)?,
+        preserve_fds: engine::preserve_fds(args)?,
     };
     Ok(ExecOptions { container, request, detach: args.on("detach") })
-}
-
-/// The descriptors to hand on; each has to be open.
-fn preserve_fds(args: &ArgMatches) -> Result<Vec<i32>, Error> {
-    let count = args.parsed("preserve-fds", |text| match text.parse::<i32>() {
-        Ok(count) if (0..1 << 16).contains(&count) => Ok(count),
-        _ => Err(parse::Invalid::new("expected how many")),
-    })?;
-    let mut numbers: Vec<i32> = (3..3 + count.unwrap_or(0)).collect();
-    let lists = args.each("preserve-fd", |text| {
-        let number = |n: &str| n.trim().parse::<i32>().ok().filter(|n| *n > 2);
-        let numbers: Option<Vec<i32>> = text.split(',').map(number).collect();
-        numbers.ok_or_else(|| parse::Invalid::new("expected numbers from 3 on, separated by commas"))
-    })?;
-    numbers.extend(lists.concat());
-    numbers.sort_unstable();
-    numbers.dedup();
-    match numbers.iter().find(|number| !process::is_inherited(**number)) {
-        None => Ok(numbers),
-        Some(closed) => Err(Error::usage(
-            format!("file descriptor {closed} is not open"),
-            format!("open it in the shell, as in: coracle exec … {closed}<FILE"),
-        )),
-    }
 }
 
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {

@@ -7,6 +7,8 @@ use crate::output::human;
 use serde_json::{Map, Value, json};
 use std::time::{Duration, UNIX_EPOCH};
 
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
 /// What `inspect` shows of an image.
 pub fn inspect(stores: &Stores, image: &Image) -> anyhow::Result<Value> {
     let names = stores.images.names(image.id)?;
@@ -16,9 +18,12 @@ pub fn inspect(stores: &Stores, image: &Image) -> anyhow::Result<Value> {
     let below: Vec<String> = layers.iter().rev().skip(1).map(fs).collect();
     let size = image.size(&stores.layers);
     let last = history.last();
+    let (manifest_type, annotations) = manifest(stores, image);
     let mut value = json!({
         "Id": image.id,
         "Digest": image.manifest,
+        "ManifestType": manifest_type,
+        "Annotations": annotations,
         "RepoTags": tags(&names),
         "RepoDigests": digests(&names),
         "Parent": "",
@@ -47,6 +52,24 @@ pub fn inspect(stores: &Stores, image: &Image) -> anyhow::Result<Value> {
         fields.insert("Digest".into(), "".into());
     }
     Ok(value)
+}
+
+/// The media type of an image's manifest and what is annotated there (image-spec, manifest.md). An image without one has
+/// neither; that one cannot be read is for `store verify` to say, and no reason to show nothing of the image.
+fn manifest(stores: &Stores, image: &Image) -> (String, Map<String, Value>) {
+    let bytes = image.manifest.and_then(|digest| stores.images.blob(digest).ok());
+    let Some(Value::Object(mut fields)) = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()) else {
+        return (String::new(), Map::new());
+    };
+    let media_type = match fields.get("mediaType") {
+        Some(Value::String(media_type)) => media_type.clone(),
+        // OCI's may leave it out, docker's never does.
+        _ => OCI_MANIFEST.to_owned(),
+    };
+    match fields.remove("annotations") {
+        Some(Value::Object(annotations)) => (media_type, annotations),
+        _ => (media_type, Map::new()),
+    }
 }
 
 fn tags(names: &[Name]) -> Vec<String> {
@@ -141,6 +164,34 @@ mod tests {
             ("{{.GraphDriver.Name}} {{(index .History 0).created_by}}", "overlay x"),
         ] {
             assert_eq!(template::format(Some(format), &value).unwrap(), expected, "{format}");
+        }
+    }
+
+    #[test]
+    fn what_its_manifest_says_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::discover(Some(&dir.path().join("data")), Some(&dir.path().join("run"))).unwrap();
+        paths.prepare().unwrap();
+        let stores = Stores {
+            images: ImageStore::open(&paths),
+            layers: LayerStore::open(&paths, Ownership::SingleId),
+        };
+        let docker = "application/vnd.docker.distribution.manifest.v2+json";
+        let typed = format!(r#"{{"mediaType":"{docker}","annotations":{{"org.example.a":"b"}}}}"#);
+        for (number, (manifest, expected)) in [
+            (Some(typed.as_str()), format!(r#"{docker} {{"org.example.a":"b"}}"#)),
+            (Some(r#"{"schemaVersion":2}"#), format!("{OCI_MANIFEST} {{}}")),
+            (None, " {}".to_owned()),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let config = format!(r#"{{"author":"{number}","rootfs":{{"type":"layers","diff_ids":[]}}}}"#);
+            let manifest = manifest.map(str::as_bytes);
+            let new = NewImage { config: config.as_bytes(), manifest, index: None, names: &[] };
+            let value = inspect(&stores, &stores.images.add(&new).unwrap()).unwrap();
+            let format = Some("{{.ManifestType}} {{json .Annotations}}");
+            assert_eq!(template::format(format, &value).unwrap(), expected);
         }
     }
 }

@@ -3,10 +3,11 @@
 use super::args::{Given, list, option, switch};
 use super::create_flags::{self, CreateOptions};
 use super::engine::{self, Engine};
-use super::parse::{self, Invalid};
+use super::parse::Invalid;
 use super::{Action, Context, Entry, Error};
 use crate::container::monitor;
 use crate::container::session::Interaction;
+use crate::kernel::process;
 use crate::output;
 use clap::{ArgMatches, Command};
 
@@ -28,8 +29,8 @@ pub struct RunOptions {
     pub detach: bool,
     /// `-a`: the streams that are connected; all if none is named.
     pub attach: Vec<Stream>,
-    /// `--preserve-fds`: how many descriptors from 3 on the command gets.
-    pub preserve_fds: u32,
+    /// `--preserve-fds`, `--preserve-fd`: the descriptors that the command gets.
+    pub preserve_fds: Vec<i32>,
     /// `--rmi`: the image goes too when the container has ended.
     pub rmi: bool,
     /// `--sig-proxy` (default true): signals that reach us go to the container.
@@ -62,6 +63,7 @@ fn define(command: Command) -> Command {
             .arg(switch("detach").short('d').help("Run in the background and print the container's id"))
             .arg(list("attach", "STREAM").short('a').help("Connect only stdin, stdout or stderr"))
             .arg(option("preserve-fds", "N").help("Pass N descriptors from 3 on to the container"))
+            .arg(list("preserve-fd", "N[,N...]").help("Pass these open descriptors to the container"))
             .arg(switch("rmi").help("Remove the image too when the container exits; implies --rm"))
             .arg(switch("sig-proxy").help("Pass signals on to the container (default true)")),
     )
@@ -73,7 +75,7 @@ pub fn options(args: &ArgMatches) -> Result<RunOptions, Error> {
         create: create_flags::options(args)?,
         detach: args.on("detach"),
         attach: args.each("attach", stream)?,
-        preserve_fds: args.filled("preserve-fds", parse::number)?.unwrap_or(0),
+        preserve_fds: engine::preserve_fds(args)?,
         rmi: args.on("rmi"),
         sig_proxy: args.maybe("sig-proxy").unwrap_or(true),
     };
@@ -95,7 +97,7 @@ pub fn options(args: &ArgMatches) -> Result<RunOptions, Error> {
 
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let options = options(args)?;
-    let preserved = engine::preserved(options.preserve_fds)?;
+    let preserved = process::preserved_fds(&options.preserve_fds)?;
     let engine = Engine::open(context)?;
     let created = super::create::make(&engine, &options.create)?;
     let record = &created.record;

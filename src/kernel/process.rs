@@ -249,12 +249,12 @@ pub fn set_personality(domain: u32) -> io::Result<()> {
     }
 }
 
-/// Takes over the descriptors from 3 on that the caller of this program hands to a container. They keep their numbers.
+/// Takes over descriptors that the caller of this program hands to a container. They keep their numbers.
 ///
 /// # Errors
 /// `EBADF` if one is not open.
-pub fn preserved_fds(count: u32) -> io::Result<Vec<OwnedFd>> {
-    (3..).take(count as usize).map(inherited_fd).collect()
+pub fn preserved_fds(numbers: &[i32]) -> io::Result<Vec<OwnedFd>> {
+    numbers.iter().copied().map(inherited_fd).collect()
 }
 
 /// execveat(2) of an open file. Returns only if it fails.

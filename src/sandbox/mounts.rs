@@ -301,18 +301,25 @@ fn set_sysctl(name: &str, value: &str) -> Result<()> {
     proc.write(format!("sys/{path}"), value.as_bytes()).map_err(Error::step(what()))
 }
 
-/// Makes a terminal from the container's own devpts. What is opened is checked to be that, since in a running
-/// container its root may have put something else there (CVE-2025-52565); the slave comes from the master by
-/// ioctl, not by name.
+/// Makes a terminal from the devpts that is the container's /dev/pts. What is opened is checked to be that, since in a
+/// running container its root may have put something else there (CVE-2025-52565): not another devpts's multiplexer
+/// either, whose terminals have no name in /dev/pts, nor the host's, which finds its devpts beside itself. The slave
+/// comes from the master by ioctl, not by name.
 pub(super) fn make_terminal(root: &Root) -> io::Result<Terminal> {
     use rustix::pty::OpenptFlags;
     const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
-    let master =
-        root.open("/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+    let pts = root.open("/dev/pts", OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let other = || io::Error::other("/dev/pts/ptmx in the container is not its own terminal multiplexer");
+    let master = match rustix::fs::openat(&pts, "ptmx", flags, Mode::empty()) {
+        Err(rustix::io::Errno::LOOP) => return Err(other()),
+        opened => opened?,
+    };
     let stat = rustix::fs::fstat(&master)?;
     let on_devpts = u64::try_from(rustix::fs::fstatfs(&master)?.f_type) == Ok(DEVPTS_SUPER_MAGIC);
-    if !on_devpts || stat.st_rdev != rustix::fs::makedev(5, 2) {
-        return Err(io::Error::other("/dev/pts/ptmx in the container is not a terminal multiplexer"));
+    let on_this_one = stat.st_dev == rustix::fs::fstat(&pts)?.st_dev;
+    if !on_devpts || !on_this_one || stat.st_rdev != rustix::fs::makedev(5, 2) {
+        return Err(other());
     }
     rustix::pty::unlockpt(&master)?;
     let slave = rustix::pty::ioctl_tiocgptpeer(

@@ -332,7 +332,21 @@ fn descriptors_can_be_handed_in() {
     let exec = ["exec", "--preserve-fds", "2", "e", "sh", "-c", "cat <&3; cat <&4"];
     let script = format!("exec \"$@\" 3<{file} 4<{file}");
     assert_eq!(with_descriptors(&engine, &script, &exec).stdout, "from the host\nfrom the host\n");
-    with_descriptors(&engine, "exec \"$@\" 3<&- 4<&-", &run).explains(125, &["--preserve-fds"]);
+    with_descriptors(&engine, "exec \"$@\" 3<&- 4<&-", &run).explains(125, &["descriptor 3", "not open"]);
+    // By number.
+    let mut by_number = run.to_vec();
+    by_number[4..6].copy_from_slice(&["--preserve-fd", "9,5"]);
+    by_number[9] = "cat <&9; cat <&5; ls /proc/self/fd";
+    for flag in ["--rm", "--init"] {
+        by_number[1] = flag;
+        let script = format!("exec \"$@\" 3<{file} 5<{file} 9<{file}");
+        let expected = "from the host\nfrom the host\n0\n1\n2\n3\n5\n9";
+        assert_eq!(with_descriptors(&engine, &script, &by_number).ok(), expected);
+    }
+    for number in ["2", "x", ""] {
+        by_number[5] = number;
+        with_descriptors(&engine, "exec \"$@\"", &by_number).explains(125, &["preserve-fd", "from 3 on"]);
+    }
     // Nobody of ours keeps the descriptor open.
     let detached = [
         "run",

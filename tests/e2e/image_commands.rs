@@ -78,10 +78,11 @@ fn podman_reads_what_is_saved_and_writes_what_is_loaded_with_the_same_digests() 
         let ids = podman(&["images", "-q", "--no-trunc"]).ok();
         assert!(ids.lines().all(|line| line == id) && !ids.is_empty(), "{format}: {ids}");
         // The manifest too: podman calls it what we do.
-        let theirs = podman(&["image", "inspect", "--format", "{{.Digest}}", &id]).ok();
+        let said = "{{.Digest}} {{.ManifestType}} {{json .Annotations}}";
+        let theirs = podman(&["image", "inspect", "--format", said, &id]).ok();
         let other = Engine::new();
         other.ok(&["load", "-q", "-i", &saved]);
-        assert_eq!(other.ok(&["image", "inspect", "-f", "{{.Digest}}", &id]), theirs, "{format}");
+        assert_eq!(other.ok(&["image", "inspect", "-f", said, &id]), theirs, "{format}");
         let back = path(&format!("theirs.{format}"));
         podman(&["save", "-q", "--format", format, "-o", &back, &id]).ok();
         let other = Engine::new();

@@ -35,8 +35,9 @@ fn is_alive(pid: i32) -> bool {
 
 /// The process of this engine's network.
 fn process(engine: &Engine) -> i32 {
-    let signed =
-        std::fs::read_to_string(engine.run_root().join("networks/bridge/process")).unwrap_or_default();
+    let mut folders = std::fs::read_dir(engine.run_root().join("networks")).unwrap();
+    let folder = folders.next().unwrap().unwrap().path();
+    let signed = std::fs::read_to_string(folder.join("process")).unwrap_or_default();
     signed.split_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(0)
 }
 
@@ -314,4 +315,13 @@ fn a_container_cannot_speak_under_another_address() {
     assert_eq!(&bytes[..n], b"own\n");
     service.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     assert!(service.recv_from(&mut bytes).is_err(), "a datagram came under another address");
+
+    // Nor under another hardware address: the bridge would send that one's frames to who spoke last.
+    let script = format!(
+        "busybox ip link set eth0 address 02:42:0a:58:07:07 && cat /sys/class/net/eth0/address &&
+         busybox timeout 2 busybox ping -c 1 10.88.0.1; echo other >/dev/udp/{HOST}/{port}; sleep 1"
+    );
+    let shown = bash(&engine, &["--cap-add", "NET_ADMIN", "--cap-add", "NET_RAW"], &script);
+    assert!(shown.contains("02:42:0a:58:07:07"), "{shown}");
+    assert!(service.recv_from(&mut bytes).is_err(), "a datagram came under another hardware address");
 }

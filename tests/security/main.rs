@@ -18,6 +18,10 @@ mod credentials;
 mod descriptors;
 mod files;
 mod inherited;
+#[cfg(target_arch = "x86_64")]
+#[allow(dead_code, reason = "the fault tests use more of it")]
+#[path = "../faults/injector.rs"]
+mod injector;
 mod joining;
 mod masks;
 mod names;
@@ -29,9 +33,12 @@ mod privileges;
 mod races;
 mod recovery;
 mod rootfs;
+mod settings;
 mod sharing;
 mod single_id;
 mod state;
+#[cfg(target_arch = "x86_64")] // The injector reads this machine's registers.
+mod swapped;
 mod terminals;
 mod transfer;
 mod uncovering;

@@ -76,6 +76,32 @@ fn a_terminal_is_not_taken_from_what_the_container_put_in_its_place() {
     }
 }
 
+/// Multiplexers that work, and whose terminals are not those of the container's /dev/pts: of a devpts beside it, or of
+/// the host, whose /dev was handed in.
+#[test]
+fn a_terminal_is_not_taken_from_another_multiplexer() {
+    let cell = Cell::new();
+    let another = "mkdir -p /p && mount -t devpts -o newinstance,ptmxmode=0666 d /p";
+    let traps = [
+        format!("{another}; mount -t tmpfs t /dev/pts && ln -s /p/ptmx /dev/pts/ptmx"),
+        format!("{another}; mount --bind /p/ptmx /dev/pts/ptmx"),
+        "mount --rbind /host /dev/pts".to_owned(),
+    ];
+    for (index, trap) in traps.iter().enumerate() {
+        let name = format!("other{index}");
+        let flags = ["--privileged", "-v", "/dev:/host:dev"];
+        cell.start(&name, &flags, &format!("{trap} && echo set; exec sleep 1000"));
+        crate::support::eventually("the trap is set", || cell.engine.run(&["logs", &name]).stdout == "set\n");
+        let output = cell.engine.run(&["exec", "-t", &name, "true"]);
+        assert!(output.code == 125 && output.stderr.contains("multiplexer"), "{trap}: {output}");
+    }
+    // One that the container has put in the place of the first is its own.
+    let own = "umount -l /dev/pts; mount -t devpts -o newinstance,ptmxmode=0666 d /dev/pts";
+    cell.start("own", &["--privileged"], &format!("{own} && echo set; exec sleep 1000"));
+    crate::support::eventually("it is there", || cell.engine.run(&["logs", "own"]).stdout == "set\n");
+    cell.engine.run(&["exec", "-t", "own", "true"]).ok();
+}
+
 #[test]
 fn a_passwd_file_that_is_none_does_not_hold_who_enters() {
     let cell = Cell::new();
