@@ -176,6 +176,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand run" -l init -d 'Run a s
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l read-only -d 'Mount the container\'s root read-only'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l read-only-tmpfs -d 'With --read-only: /run, /tmp and /var/tmp are writable (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l privileged -d 'Give all the capabilities that the user namespace has, and hide nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand run" -s P -l publish-all -d 'Publish all ports that the image or --expose names, each on a port of the host that is free'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l oom-kill-disable
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l unsetenv-all -d 'Remove all variables that are not asked for'
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l env-host -d 'Pass all variables of this shell on'
@@ -285,6 +286,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand create" -l init -d 'Run 
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l read-only -d 'Mount the container\'s root read-only'
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l read-only-tmpfs -d 'With --read-only: /run, /tmp and /var/tmp are writable (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l privileged -d 'Give all the capabilities that the user namespace has, and hide nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand create" -s P -l publish-all -d 'Publish all ports that the image or --expose names, each on a port of the host that is free'
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l oom-kill-disable
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l unsetenv-all -d 'Remove all variables that are not asked for'
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l env-host -d 'Pass all variables of this shell on'
@@ -645,6 +647,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l read-only -d 'Mount the container\'s root read-only'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l read-only-tmpfs -d 'With --read-only: /run, /tmp and /var/tmp are writable (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l privileged -d 'Give all the capabilities that the user namespace has, and hide nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -s P -l publish-all -d 'Publish all ports that the image or --expose names, each on a port of the host that is free'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l oom-kill-disable
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l unsetenv-all -d 'Remove all variables that are not asked for'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l env-host -d 'Pass all variables of this shell on'
@@ -868,6 +871,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l read-only -d 'Mount the container\'s root read-only'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l read-only-tmpfs -d 'With --read-only: /run, /tmp and /var/tmp are writable (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l privileged -d 'Give all the capabilities that the user namespace has, and hide nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -s P -l publish-all -d 'Publish all ports that the image or --expose names, each on a port of the host that is free'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l oom-kill-disable
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l unsetenv-all -d 'Remove all variables that are not asked for'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l env-host -d 'Pass all variables of this shell on'
@@ -1042,6 +1046,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l subnet -d 'Its addresses, as in 10.1.2.0/24 (default one that is free)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l gateway -d 'The network\'s own address (default the first)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l ip-range -d 'Give containers addresses of this part of it' -r
+complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -s o -l opt -d 'mtu=NUMBER (default the host\'s)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l label -d 'Set a label' -r
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l internal -d 'Leave no way out, and none in but from its own containers'
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l disable-dns -d 'Do not find containers by their names'

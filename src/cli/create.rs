@@ -2,15 +2,16 @@
 
 use super::create_flags::{self, CreateOptions};
 use super::engine::Engine;
-use super::{Action, Context, Entry, Error};
+use super::{Action, Context, Entry, Error, parse};
 use crate::container::create::{Created, create};
 use crate::container::request::{MountSource, NetworkMode};
 use crate::container::{lifecycle, recover};
 use crate::image::ImageStore;
-use crate::network::{self, Network, Networks};
+use crate::network::{self, Network, Networks, Publish};
 use crate::output;
 use crate::state::{self, Durability};
 use clap::ArgMatches;
+use std::collections::BTreeSet;
 
 /// `coracle create`.
 pub const ENTRY: Entry = Entry {
@@ -46,6 +47,20 @@ pub(super) fn make(engine: &Engine, options: &CreateOptions) -> anyhow::Result<C
              gives it the host's network, --network none leaves this note out)",
         );
         request.network = NetworkMode::None;
+    }
+    if options.publish_all {
+        let of_image = image.iter().flat_map(|image| &image.config.config.exposed_ports);
+        for port in of_image.chain(&request.settings.exposed).collect::<BTreeSet<_>>() {
+            let ports = parse::publish(port).map_err(Error::value("publish-all", port))?;
+            let is_new = |new: &Publish| {
+                !request
+                    .publish
+                    .iter()
+                    .any(|p| (p.container_port, p.transport) == (new.container_port, new.transport))
+            };
+            let new: Vec<_> = ports.into_iter().filter(is_new).collect();
+            request.publish.extend(new);
+        }
     }
     let networks = Networks::new(&engine.paths);
     let mut held = None;

@@ -29,6 +29,8 @@ pub struct CreateOptions {
     pub cidfile: Option<PathBuf>,
     /// `--replace`: a container of its name is removed first.
     pub replace: bool,
+    /// `--publish-all`.
+    pub publish_all: bool,
 }
 
 /// Flags of both that are not there yet.
@@ -61,7 +63,6 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "no-healthcheck",
     "pod",
     "pod-id-file",
-    "publish-all,P",
     "rdt-class",
     "requires",
     "restart",
@@ -132,6 +133,9 @@ pub(super) fn define(to: Command) -> Command {
         option("mac-address", "MAC").help("Have this hardware address on the network"),
         list("network-alias", "NAME").alias("net-alias").help("Be found by this name on the network, too"),
         list("publish", "PORTS").short('p').help("Publish [[IP:][HOST-PORT]:]PORT[/tcp|/udp] on the host"),
+        switch("publish-all")
+            .short('P')
+            .help("Publish all ports that the image or --expose names, each on a port of the host that is free"),
         list("add-host", "NAME:IP").help("Add a line to /etc/hosts"),
         list("dns", "IP").help("Use this name server; 'none' leaves /etc/resolv.conf alone"),
         list("dns-search", "DOMAIN").help("Search this domain; '.' for none"),
@@ -162,7 +166,7 @@ pub(super) fn options(args: &ArgMatches) -> Result<CreateOptions, Error> {
         return Err(Error::usage("cannot replace container without --name being set", "add --name NAME"));
     }
     let image = ImageOptions { platform: platform(args)?, ..ImageOptions::of(args, "pull")? };
-    Ok(CreateOptions { request, image, cidfile, replace })
+    Ok(CreateOptions { request, image, cidfile, replace, publish_all: args.on("publish-all") })
 }
 
 /// `--platform`, or its parts.

@@ -26,6 +26,21 @@ impl Subnet {
     /// Podman's default.
     pub const DEFAULT: Subnet = Subnet { network: Ipv4Addr::new(10, 88, 0, 0), prefix: 16 };
 
+    /// A part of a network, down to one address.
+    pub fn parse_range(text: &str) -> Result<Self, &'static str> {
+        Self::parse(text, 32, "the prefix has to be between 8 and 32")
+    }
+
+    fn parse(text: &str, longest: u8, wrong: &'static str) -> Result<Self, &'static str> {
+        let (address, prefix) =
+            text.split_once('/').ok_or("expected an address and a prefix, as in 10.1.2.0/24")?;
+        let address: Ipv4Addr = address.parse().map_err(|_| "expected an IPv4 address before the slash")?;
+        let prefix = prefix.parse().ok().filter(|prefix| (8..=longest).contains(prefix)).ok_or(wrong)?;
+        let mut subnet = Self { network: address, prefix };
+        subnet.network = Ipv4Addr::from_bits(address.to_bits() & !subnet.hosts());
+        Ok(subnet)
+    }
+
     fn hosts(self) -> u32 {
         1u32.checked_shl(32 - u32::from(self.prefix)).map_or(u32::MAX, |n| n - 1)
     }
@@ -68,15 +83,7 @@ impl std::str::FromStr for Subnet {
 
     /// `10.1.2.0/24`; bits that are not the network's are cleared, as podman does.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (address, prefix) =
-            text.split_once('/').ok_or("expected an address and a prefix, as in 10.1.2.0/24")?;
-        let address: Ipv4Addr = address.parse().map_err(|_| "expected an IPv4 address before the slash")?;
-        let prefix = prefix.parse().ok().filter(|prefix| (8..=29).contains(prefix));
-        let prefix =
-            prefix.ok_or("the prefix has to be between 8 and 29, for networks of 8 addresses or more")?;
-        let mut subnet = Self { network: address, prefix };
-        subnet.network = Ipv4Addr::from_bits(address.to_bits() & !subnet.hosts());
-        Ok(subnet)
+        Self::parse(text, 29, "the prefix has to be between 8 and 29, for networks of 8 addresses or more")
     }
 }
 

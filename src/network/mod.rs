@@ -38,6 +38,8 @@ use std::time::{Duration, Instant};
 
 /// Index of a container's first interface in the container; loopback is before it.
 const FIRST_INTERFACE: i32 = 2;
+/// The least that packets of a network must be able to have (RFC 8200: IPv6 needs so much).
+pub const MIN_MTU: u16 = 1280;
 /// Name of the network that containers are on when nothing is said.
 pub const DEFAULT: &str = "bridge";
 
@@ -92,12 +94,14 @@ pub enum Error {
         users: Vec<String>,
     },
     /// Another network has these addresses.
-    #[error("subnet {subnet} overlaps with {by}, which is another network's")]
+    #[error("subnet {subnet} overlaps with {by}, which is {whose}")]
     SubnetTaken {
         /// What was asked for.
         subnet: Subnet,
         /// The other one.
         by: Subnet,
+        /// Whose that is.
+        whose: &'static str,
     },
     /// An address or a range from somewhere else.
     #[error("{what} {address} is not in the network's subnet {subnet}, or nobody can have it")]

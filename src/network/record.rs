@@ -40,6 +40,9 @@ pub struct Network {
     /// Those that containers get unless they ask for another.
     #[serde(default)]
     pub range: Option<Subnet>,
+    /// `--opt mtu=`; the host's if it is not given.
+    #[serde(default)]
+    pub mtu: Option<u16>,
     /// Whether there is no way out.
     #[serde(default)]
     pub internal: bool,
@@ -61,6 +64,8 @@ pub struct NewNetwork {
     pub gateway: Option<Ipv4Addr>,
     /// `--ip-range`.
     pub range: Option<Subnet>,
+    /// `--opt mtu=`.
+    pub mtu: Option<u16>,
     /// `--internal`.
     pub internal: bool,
     /// `--disable-dns`.
@@ -93,6 +98,7 @@ impl Network {
             subnet: Subnet::DEFAULT,
             gateway: Subnet::DEFAULT.first(),
             range: None,
+            mtu: None,
             internal: false,
             names: false,
             labels: BTreeMap::new(),
@@ -107,6 +113,7 @@ impl Network {
             subnet: self.subnet,
             gateway: self.gateway,
             range: self.range,
+            mtu: self.mtu,
             isolated: self.name == DEFAULT,
             internal: self.internal,
             names: self.names,
@@ -158,10 +165,14 @@ impl<'a> Networks<'a> {
         }
         let subnet = match new.subnet {
             Some(subnet) if !subnet.is_usable() => return Err(Error::UnusableSubnet(subnet)),
-            Some(subnet) => match taken.iter().find(|other| other.overlaps(subnet)) {
-                Some(other) => return Err(Error::SubnetTaken { subnet, by: *other }),
-                None => subnet,
-            },
+            Some(subnet) => {
+                let of_networks = taken.iter().map(|other| (other, "another network's"));
+                let of_host = busy.iter().map(|other| (other, "behind a route of the host"));
+                if let Some((by, whose)) = of_networks.chain(of_host).find(|(by, _)| by.overlaps(subnet)) {
+                    return Err(Error::SubnetTaken { subnet, by: *by, whose });
+                }
+                subnet
+            }
             None => free(|subnet| !taken.iter().chain(busy).any(|other| other.overlaps(subnet)))?,
         };
         let gateway = new.gateway.unwrap_or_else(|| subnet.first());
@@ -180,6 +191,7 @@ impl<'a> Networks<'a> {
             subnet,
             gateway,
             range: new.range,
+            mtu: new.mtu,
             internal: new.internal,
             names: !new.nameless,
             labels: new.labels.clone(),

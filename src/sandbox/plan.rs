@@ -93,6 +93,11 @@ pub fn plan(spec: &Spec, interfaces: &[Interface]) -> Vec<Step> {
     // Before anything is masked: the kernel gives no new procfs to who sees a part of one only.
     let sysctls = spec.sysctls.iter().map(|(name, value)| Step::Sysctl(name.clone(), value.clone()));
     let mut steps: Vec<Step> = sysctls.collect();
+    // Without CAP_NET_RAW, root may ping all the same (icmp(7)); as podman has it.
+    const PING: &str = "net.ipv4.ping_group_range";
+    if !interfaces.is_empty() && !spec.sysctls.iter().any(|(name, _)| name == PING) {
+        steps.push(Step::Sysctl(PING.to_owned(), "0 0".to_owned()));
+    }
     steps.extend([
         match spec.sharing.pid {
             // A procfs can only be mounted by who owns the namespace of the processes that it shows.

@@ -1,6 +1,6 @@
 //! The default network: what containers reach, who reaches them, and what they cannot reach.
 
-use crate::support::{Engine, debian, eventually, image, tiny};
+use crate::support::{Engine, debian, eventually, image, skip, tiny};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -233,6 +233,60 @@ fn datagrams_pass_and_names_are_asked_of_the_gateway() {
     let words: Vec<_> = shown.split_whitespace().collect();
     assert_eq!(words[..3], ["1", "1400", "9000"], "{shown}");
     assert!(shown.contains("nameserver 10.88.0.1"), "{shown}");
+}
+
+#[test]
+fn echo_requests_are_answered_by_who_is_there_and_by_nobody_else() {
+    let engine = network!();
+    let own = bash(&engine, &[], "busybox ping -c 1 -W 5 10.88.0.1 && busybox ping -c 1 -W 5 127.0.0.1");
+    assert_eq!(own.matches("1 packets received").count(), 2, "{own}");
+    // systemd opens these sockets to everybody (sysctl.d/50-default.conf).
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ping_group_range").unwrap();
+    if range.split_whitespace().next() != Some("0") {
+        return skip("echo requests: net.ipv4.ping_group_range does not let this user send any");
+    }
+    let script =
+        format!("busybox ping -c 2 -i 0.2 -s 1000 -W 5 {HOST}; busybox ping -c 1 -W 1 203.0.113.77; true");
+    let shown = bash(&engine, &[], &script);
+    assert!(shown.contains("1008 bytes from 169.254.1.2: seq=1"), "{shown}");
+    assert!(!shown.contains("from 203.0.113.77"), "{shown}");
+    // A router on the way is not passed: we are the first.
+    let shown =
+        bash(&engine, &["--cap-add", "NET_RAW"], &format!("busybox traceroute -I -n -q 1 -w 2 -m 3 {HOST}"));
+    let hops: Vec<&str> = shown.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(hops, ["10.88.0.1", "169.254.1.2"], "{shown}");
+}
+
+#[test]
+fn an_mtu_is_the_hosts_or_the_one_that_is_asked_for() {
+    let engine = network!();
+    engine.ok(&["network", "create", "-o", "mtu=1300", "narrow"]);
+    let mtu = |flags: &[&str]| sh(&engine, flags, "cat /sys/class/net/eth0/mtu");
+    assert_eq!(mtu(&["--network", "narrow"]).trim(), "1300");
+    let route = std::fs::read_to_string("/proc/net/route").unwrap();
+    let way = route.lines().find(|l| l.split_whitespace().nth(1) == Some("00000000"));
+    if let Some(device) = way.and_then(|line| line.split_whitespace().next()) {
+        let of_host = std::fs::read_to_string(format!("/sys/class/net/{device}/mtu")).unwrap();
+        assert_eq!(mtu(&[]).trim(), of_host.trim());
+    }
+    engine.run(&["network", "create", "-o", "mtu=9", "x"]).explains(125, &["from 1280"]);
+    engine
+        .run(&["network", "create", "-o", "speed=9", "x"])
+        .explains(125, &["unknown option of a network 'speed'"]);
+}
+
+#[test]
+fn all_ports_that_an_image_names_are_published_with_one_flag() {
+    let engine = network!();
+    serve(&engine, "web", &["-P", "--expose", "80", "--expose", "81-82/udp", "-p", "82/udp"]);
+    let ports = engine.ok(&["port", "web"]);
+    let inside: Vec<&str> =
+        ports.lines().filter_map(|line| line.split_once(" -> ")).map(|(port, _)| port).collect();
+    let mut sorted = inside.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, ["80/tcp", "81/udp", "82/udp"], "{ports}");
+    let to = published(&engine, "web", "80/tcp");
+    eventually("the container answers", || ask(to).is_some());
 }
 
 #[test]

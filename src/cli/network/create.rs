@@ -3,7 +3,8 @@
 use crate::cli::args::{Given, list, operands, option, switch};
 use crate::cli::parse::{self, Invalid};
 use crate::cli::{Action, Context, Entry, Error};
-use crate::network::{Networks, NewNetwork, routes};
+use crate::network;
+use crate::network::{Networks, NewNetwork, Subnet, routes};
 use crate::output;
 use clap::{ArgMatches, Command};
 
@@ -28,7 +29,6 @@ pub const ENTRY: Entry = Entry {
             "ipam-opt",
             "ipv4",
             "ipv6",
-            "opt,o",
             "route",
             "scope",
         ],
@@ -44,6 +44,7 @@ fn define(command: Command) -> Command {
         option("ip-range", "SUBNET").help("Give containers addresses of this part of it"),
         switch("internal").help("Leave no way out, and none in but from its own containers"),
         switch("disable-dns").help("Do not find containers by their names"),
+        list("opt", "KEY=VALUE").short('o').help("mtu=NUMBER (default the host's)"),
         list("label", "KEY=VALUE").help("Set a label"),
         operands("NETWORK", 1),
     ])
@@ -60,11 +61,28 @@ pub fn options(args: &ArgMatches) -> Result<NewNetwork, Error> {
         name: args.operands().concat(),
         subnet: args.filled("subnet", subnet)?,
         gateway: args.filled("gateway", parse::ipv4)?,
-        range: args.filled("ip-range", subnet)?,
+        range: args.filled("ip-range", |text| Subnet::parse_range(text).map_err(Invalid::new))?,
+        mtu: mtu(args)?,
         internal: args.on("internal"),
         nameless: args.on("disable-dns"),
         labels: args.each("label", parse::label)?.into_iter().collect(),
     })
+}
+
+/// The largest packet of the network, in bytes.
+fn mtu(args: &ArgMatches) -> Result<Option<u16>, Error> {
+    let options = args.each("opt", |text| match text.split_once('=') {
+        // docker's name for it, too.
+        Some(("mtu" | "com.docker.network.driver.mtu", number)) => {
+            let mtu = number.parse().ok().filter(|mtu| *mtu >= network::MIN_MTU);
+            mtu.ok_or_else(|| Invalid::new(format!("an MTU is a number from {} to 65535", network::MIN_MTU)))
+        }
+        _ => {
+            let key = text.split_once('=').map_or(text, |(key, _)| key);
+            Err(Invalid::unknown("option of a network", key, &["mtu"]))
+        }
+    })?;
+    Ok(options.last().copied())
 }
 
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {

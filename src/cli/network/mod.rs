@@ -87,6 +87,8 @@ pub(super) fn inspect(paths: &Paths, network: &Network) -> Result<Value, contain
     if let (Some(range), Value::Object(pool)) = (network.range, &mut pool) {
         pool.insert("IPRange".into(), range.to_string().into());
     }
+    let options: Map<String, Value> =
+        network.mtu.iter().map(|mtu| ("mtu".to_owned(), mtu.to_string().into())).collect();
     Ok(json!({
         "Name": network.name,
         "Id": network.id,
@@ -101,7 +103,7 @@ pub(super) fn inspect(paths: &Paths, network: &Network) -> Result<Value, contain
         "Ingress": false,
         "DNSEnabled": network.names,
         "Containers": containers,
-        "Options": {},
+        "Options": options,
         "Labels": network.labels,
     }))
 }

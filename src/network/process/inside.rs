@@ -35,8 +35,6 @@ const LOCAL_TABLE: u8 = 100;
 /// Where new connections and datagrams are redirected to in R. A container that connects there itself is hung up on.
 const TCP_PORT: u16 = 50080;
 const UDP_PORT: u16 = 50081;
-/// Of the cables and the tun: what is nearly everywhere, since datagrams leave as they are.
-pub const MTU: u32 = 1500;
 const BACKLOG: i32 = 4096;
 
 /// R's sockets, and the way to more.
@@ -56,6 +54,8 @@ pub struct Inside {
     pub route: netlink::Socket,
     /// For packet filters.
     pub filter: netlink::Socket,
+    /// Of the cables and the tun, in bytes: datagrams leave as they are, so it is that of the host's way out.
+    pub mtu: u16,
     ask: Sender<SocketType>,
     answer: Receiver<std::io::Result<OwnedFd>>,
 }
@@ -66,12 +66,13 @@ impl Inside {
         let (ask, asked) = channel::<SocketType>();
         let (reply, answer) = channel();
         let (made, ready) = channel();
+        let mtu = config.mtu.unwrap_or_else(super::host_mtu);
         let config = config.clone();
         std::thread::Builder::new()
             .name("inside".into())
             .stack_size(128 << 10)
             .spawn(move || {
-                let parts = prepare(&config).and_then(|parts| confine().map(|()| parts));
+                let parts = prepare(&config, mtu.into()).and_then(|parts| confine().map(|()| parts));
                 let works = parts.is_ok();
                 if made.send(parts).is_err() || !works {
                     return;
@@ -86,7 +87,7 @@ impl Inside {
         let gone = || Refused::to("start the network's thread")(std::io::ErrorKind::BrokenPipe);
         let parts = ready.recv().map_err(|_| gone())??;
         let Parts { tun, tcp, udp, dns_udp, dns_tcp, route, filter } = parts;
-        Ok(Self { tun, tcp, udp, dns_udp, dns_tcp, route, filter, ask, answer })
+        Ok(Self { tun, tcp, udp, dns_udp, dns_tcp, route, filter, mtu, ask, answer })
     }
 
     /// A new, unbound, non-blocking socket in R that may be bound to any address.
@@ -127,7 +128,7 @@ fn bound(kind: SocketType, to: SocketAddrV4) -> std::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn prepare(config: &Config) -> Result<Parts, Refused> {
+fn prepare(config: &Config, mtu: u32) -> Result<Parts, Refused> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(Refused::to("make a network namespace"))?;
     let tun = open_tun(TUN_NAME, TUN).map_err(Refused::to("make a tun interface"))?;
     let gateway = config.gateway;
@@ -143,7 +144,7 @@ fn prepare(config: &Config) -> Result<Parts, Refused> {
         peer: "ground",
         peer_index: ANCHOR + 1,
         peer_mac: [0x02, 0x42, 0, 0, 0, 1],
-        mtu: MTU,
+        mtu,
     });
     route.send(&[
         link::up(link::LOOPBACK),
@@ -151,7 +152,7 @@ fn prepare(config: &Config) -> Result<Parts, Refused> {
         anchor,
         link::up(ANCHOR + 1),
         link::address(BRIDGE, gateway.into(), config.subnet.prefix),
-        link::up_with_mtu(TUN, MTU),
+        link::up_with_mtu(TUN, mtu),
         link::default_route(link::Way::Interface(TUN), link::MAIN_TABLE, any),
         link::default_route(link::Way::Here, LOCAL_TABLE, any),
         link::marked_to_table(MARK, LOCAL_TABLE, any),

@@ -18,6 +18,7 @@
 mod confine;
 mod dns;
 mod flows;
+mod icmp;
 mod inside;
 mod names;
 mod packet;
@@ -31,6 +32,7 @@ use super::control::{self, Attach, Attached, Request};
 use crate::kernel::memory::Program;
 use crate::netlink::{Refused, link};
 use inside::Inside;
+use nix::sys::socket::{getsockopt, sockopt};
 use relay::{BUFFER, Pipes, Relay, Whose};
 use rustix::event::epoll;
 use rustix::net::SocketType;
@@ -54,6 +56,8 @@ pub struct Config {
     pub gateway: Ipv4Addr,
     /// Those that containers get unless they ask for another; all, if it is not set.
     pub range: Option<Subnet>,
+    /// Of its packets, in bytes; the host's, if it is not set.
+    pub mtu: Option<u16>,
     /// Whether its containers cannot talk to one another.
     pub isolated: bool,
     /// Whether there is no way out.
@@ -109,6 +113,8 @@ enum Entity {
     Relay(Relay),
     /// A flow of datagrams.
     Flow(udp::Flow),
+    /// Echo requests of a container to one destination.
+    Echo(icmp::Echo),
     /// A question to one of the host's name servers.
     Question(dns::Question),
 }
@@ -170,6 +176,7 @@ pub(super) struct Network {
     table: Table,
     pending: HashMap<(SocketAddrV4, SocketAddrV4), usize>,
     flows: HashMap<udp::Key, usize>,
+    echoes: HashMap<icmp::Key, usize>,
     resolvers: dns::Resolvers,
     pipes: Pipes,
     buffer: Box<[u8; BUFFER]>,
@@ -233,6 +240,7 @@ impl Network {
             table: Table::default(),
             pending: HashMap::new(),
             flows: HashMap::new(),
+            echoes: HashMap::new(),
             resolvers: dns::Resolvers::default(),
             pipes: Pipes::default(),
             buffer: Box::new([0; BUFFER]),
@@ -317,7 +325,7 @@ impl Network {
 
     /// Whether anything in the table has a time at which it ends by itself.
     fn table_times(&self) -> bool {
-        !self.flows.is_empty() || self.resolvers.are_asked()
+        !self.flows.is_empty() || !self.echoes.is_empty() || self.resolvers.are_asked()
     }
 
     fn ready(&mut self, place: usize) {
@@ -336,6 +344,7 @@ impl Network {
             Some(Entity::PublishedDatagrams { .. }) => self.datagrams_of_clients(place),
             Some(Entity::Relay(_)) => self.relay(place),
             Some(Entity::Flow(_)) => self.flow(place),
+            Some(Entity::Echo(_)) => self.echoed(place),
             Some(Entity::Question(_)) => self.answered(place),
         }
     }
@@ -402,6 +411,7 @@ impl Network {
     fn sweep(&mut self, now: Instant) {
         self.sweep_pending(now);
         self.sweep_flows(now);
+        self.sweep_echoes(now);
         self.sweep_questions(now);
         if std::mem::take(&mut self.swollen)
             && let Some(program) = &self.program
@@ -490,7 +500,7 @@ impl Network {
             peer: &attach.interface,
             peer_index: attach.index,
             peer_mac: attach.mac,
-            mtu: inside::MTU,
+            mtu: self.inside.mtu.into(),
         });
         let mut messages = vec![cable];
         if self.config.isolated {
@@ -521,6 +531,7 @@ impl Entity {
             }
             Entity::Relay(relay) => relay.ends().to_vec(),
             Entity::Flow(flow) => flow.descriptors(),
+            Entity::Echo(echo) => vec![echo.socket.as_fd()],
             Entity::Question(question) => vec![question.socket.as_fd()],
         }
     }
@@ -536,11 +547,24 @@ fn outside(kind: SocketType) -> io::Result<OwnedFd> {
     Ok(socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
 }
 
-/// The address of the host that the world sees: that of its default route.
-fn host_address() -> Option<Ipv4Addr> {
+/// A socket that goes the way of the host's default route.
+fn way_out() -> Option<std::net::UdpSocket> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
     // Connecting sends nothing; it only picks a route. The address is one for documentation (RFC 5737).
     socket.connect("192.0.2.1:9").ok()?;
+    Some(socket)
+}
+
+/// What the host's way out takes in one packet; what is nearly everywhere, if there is none.
+fn host_mtu() -> u16 {
+    let mtu = way_out().and_then(|socket| getsockopt(&socket, sockopt::IpMtu).ok());
+    let mtu = mtu.and_then(|mtu| u16::try_from(mtu).ok()).unwrap_or(1500);
+    mtu.max(super::MIN_MTU)
+}
+
+/// The address of the host that the world sees: that of its default route.
+fn host_address() -> Option<Ipv4Addr> {
+    let socket = way_out()?;
     match socket.local_addr().ok()? {
         std::net::SocketAddr::V4(v4) if !v4.ip().is_loopback() && !v4.ip().is_unspecified() => Some(*v4.ip()),
         _ => None,

@@ -16,11 +16,34 @@ pub enum Packet {
         /// Its sequence number.
         sequence: u32,
     },
+    /// An ICMP echo request.
+    Echo(Echo),
     /// Anything else.
     Other,
 }
 
+/// An echo request, or the reply to one (RFC 792).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Echo {
+    /// From.
+    pub source: Ipv4Addr,
+    /// To.
+    pub destination: Ipv4Addr,
+    /// Routers that it may pass.
+    pub ttl: u8,
+    /// Whose it is, to its sender.
+    pub id: u16,
+    /// Which one of his.
+    pub sequence: u16,
+    /// Where in the packet the message is that comes after these.
+    pub payload: usize,
+}
+
+const ICMP: u8 = 1;
 const TCP: u8 = 6;
+/// An ICMP echo has its type, code, checksum, id and number before its payload.
+const ECHO_HEADER: usize = 8;
+const ECHO_REQUEST: u8 = 8;
 const SYN: u8 = 2;
 const ACK: u8 = 16;
 const RST: u8 = 4;
@@ -34,10 +57,25 @@ fn parse(bytes: &[u8]) -> Option<Packet> {
     let first = *bytes.first()?;
     let header = usize::from(first & 15) * 4;
     let fragment = u16::from_be_bytes([*bytes.get(6)?, *bytes.get(7)?]) & 0x3fff;
-    if first >> 4 != 4 || header < 20 || *bytes.get(9)? != TCP || fragment != 0 {
+    if first >> 4 != 4 || header < 20 || fragment != 0 {
         return None;
     }
     let address = |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes.get(at..at + 4)?).ok()?));
+    if *bytes.get(9)? == ICMP {
+        let icmp = bytes.get(header..header + ECHO_HEADER)?;
+        let is_echo = icmp[..2] == [ECHO_REQUEST, 0];
+        return is_echo.then_some(Packet::Echo(Echo {
+            source: address(12)?,
+            destination: address(16)?,
+            ttl: *bytes.get(8)?,
+            id: u16::from_be_bytes([icmp[4], icmp[5]]),
+            sequence: u16::from_be_bytes([icmp[6], icmp[7]]),
+            payload: header + ECHO_HEADER,
+        }));
+    }
+    if *bytes.get(9)? != TCP {
+        return None;
+    }
     let tcp = bytes.get(header..header + 20)?;
     let port = |at: usize| u16::from_be_bytes([tcp[at], tcp[at + 1]]);
     if tcp[13] & (SYN | ACK | RST) != SYN {
@@ -82,13 +120,32 @@ pub enum Unreachable {
 /// The answer of the router for a packet that goes nowhere: "destination unreachable" with the packet's beginning
 /// (RFC 792).
 pub fn unreachable(router: Ipv4Addr, to: Ipv4Addr, why: Unreachable, packet: &[u8]) -> Vec<u8> {
-    const ICMP: u8 = 1;
+    const UNREACHABLE: u8 = 3;
+    error(router, to, [UNREACHABLE, why as u8], [0; 4], packet)
+}
+
+/// An ICMP error of this type and code about a packet, whose beginning is sent back; `rest` is what the type has to say.
+pub fn error(router: Ipv4Addr, to: Ipv4Addr, kind: [u8; 2], rest: [u8; 4], packet: &[u8]) -> Vec<u8> {
     let quoted = &packet[..packet.len().min(usize::from(packet.first().map_or(0, |b| b & 15)) * 4 + 8)];
-    let mut icmp = vec![3, why as u8, 0, 0, 0, 0, 0, 0];
-    icmp.extend(quoted);
-    let sum = checksum(&icmp);
-    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
-    ip(router, to, ICMP, &icmp)
+    let mut bytes = vec![kind[0], kind[1], 0, 0];
+    bytes.extend(rest);
+    bytes.extend(quoted);
+    icmp(router, to, bytes)
+}
+
+/// The reply to an echo request, as the container's own.
+pub fn echo_reply(request: &Echo, sequence: u16, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; 4];
+    bytes.extend(request.id.to_be_bytes());
+    bytes.extend(sequence.to_be_bytes());
+    bytes.extend(payload);
+    icmp(request.destination, request.source, bytes)
+}
+
+fn icmp(source: Ipv4Addr, destination: Ipv4Addr, mut bytes: Vec<u8>) -> Vec<u8> {
+    let sum = checksum(&bytes);
+    bytes[2..4].copy_from_slice(&sum.to_be_bytes());
+    ip(source, destination, ICMP, &bytes)
 }
 
 fn ip(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
@@ -146,6 +203,24 @@ mod tests {
         let mut options = packet.clone();
         options[0] = 0x4f;
         assert_eq!(read(&options), Packet::Other);
+    }
+
+    #[test]
+    fn an_echo_request_is_read_and_answered() {
+        let request = [8, 0, 0, 0, 0x12, 0x34, 0, 7, b'x', b'y'];
+        let packet = ip(Ipv4Addr::new(10, 88, 0, 2), Ipv4Addr::new(192, 0, 2, 1), ICMP, &request);
+        let Packet::Echo(echo) = read(&packet) else { panic!() };
+        assert_eq!((echo.id, echo.sequence, echo.ttl, &packet[echo.payload..]), (0x1234, 7, 64, &b"xy"[..]));
+        for (at, value) in [(20, 0), (21, 1), (9, 2), (7, 1)] {
+            let mut other = packet.clone();
+            other[at] = value;
+            assert_eq!(read(&other), Packet::Other, "{at}");
+        }
+        let reply = echo_reply(&echo, 7, b"xy");
+        assert_eq!((checksum(&reply[..20]), checksum(&reply[20..])), (0, 0));
+        assert_eq!((&reply[12..16], &reply[16..20]), (&packet[16..20], &packet[12..16]));
+        assert_eq!(reply[20..22], [0, 0]);
+        assert_eq!(reply[24..], request[4..]);
     }
 
     #[test]

@@ -27,12 +27,17 @@ pub(super) struct Pending {
 impl Network {
     /// Reads what containers send to somewhere else.
     pub(super) fn read_tun(&mut self) {
-        let mut bytes = [0; 2048];
+        let mut bytes = vec![0; usize::from(self.inside.mtu)];
         // Not for ever: others have their turn.
         for _ in 0..64 {
             let Ok(length) = rustix::io::read(&self.inside.tun, &mut bytes) else { return };
-            if let Packet::Syn { source, destination, sequence } = packet::read(&bytes[..length]) {
-                self.hold(source, destination, sequence, &bytes[..length]);
+            let packet = &bytes[..length];
+            match packet::read(packet) {
+                Packet::Syn { source, destination, sequence } => {
+                    self.hold(source, destination, sequence, packet)
+                }
+                Packet::Echo(echo) => self.echo(&echo, packet),
+                Packet::Other => {}
             }
         }
     }
@@ -114,7 +119,7 @@ impl Network {
         }
     }
 
-    fn answer_unreachable(&mut self, source: SocketAddrV4, why: Unreachable, syn: &[u8]) {
+    fn answer_unreachable(&self, source: SocketAddrV4, why: Unreachable, syn: &[u8]) {
         let answer = packet::unreachable(self.config.gateway, *source.ip(), why, syn);
         let _ = rustix::io::write(&self.inside.tun, &answer);
     }
