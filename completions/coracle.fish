@@ -99,7 +99,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand run" -l shm-size -d 'Siz
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l cap-drop -d 'Drop a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
-complete -c coracle -n "__fish_coracle_using_subcommand run" -l network -d 'Network: bridge (default), none, host, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l ip -d 'Have this address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l mac-address -d 'Have this hardware address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l network-alias -d 'Be found by this name on the network, too' -r
@@ -212,7 +212,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand create" -l shm-size -d '
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l cap-drop -d 'Drop a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
-complete -c coracle -n "__fish_coracle_using_subcommand create" -l network -d 'Network: bridge (default), none, host, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l ip -d 'Have this address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l mac-address -d 'Have this hardware address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l network-alias -d 'Be found by this name on the network, too' -r
@@ -573,7 +573,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l cap-drop -d 'Drop a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
-complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l network -d 'Network: bridge (default), none, host, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l ip -d 'Have this address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l mac-address -d 'Have this hardware address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l network-alias -d 'Be found by this name on the network, too' -r
@@ -794,7 +794,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l cap-drop -d 'Drop a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
-complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l network -d 'Network: bridge (default), none, host, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l ip -d 'Have this address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l mac-address -d 'Have this hardware address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l network-alias -d 'Be found by this name on the network, too' -r

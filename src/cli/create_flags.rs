@@ -128,7 +128,7 @@ pub(super) fn define(to: Command) -> Command {
     let to = to.next_help_heading("Network").args([
         list("network", "MODE")
             .alias("net")
-            .help("Network: bridge (default), none, host, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)"),
+            .help("Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)"),
         option("ip", "ADDRESS").help("Have this address on the network"),
         option("mac-address", "MAC").help("Have this hardware address on the network"),
         list("network-alias", "NAME").alias("net-alias").help("Be found by this name on the network, too"),
@@ -359,10 +359,10 @@ fn network(args: &ArgMatches) -> Result<NetworkMode, Error> {
 fn together(modes: &[NetworkMode]) -> Result<Vec<Joined>, Error> {
     let mut all: Vec<Joined> = Vec::new();
     for mode in modes {
-        if matches!(mode, NetworkMode::None | NetworkMode::Host) {
+        if matches!(mode, NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_)) {
             return Err(Error::usage(
-                "a container on the host's network, or on none, cannot be on others too",
-                "give --network none or host alone",
+                "a container on the host's network, another container's or none cannot be on others too",
+                "give --network none, host or container:NAME alone",
             ));
         }
         for joined in container::networks::joined(mode) {

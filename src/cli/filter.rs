@@ -133,9 +133,7 @@ fn test(key: &str, value: &str, about: &About<'_>) -> anyhow::Result<Test> {
                 _ => m.destination == value,
             })
         }),
-        "network" => {
-            Box::new(move |c| super::network_view::network_names(&c.record).contains(&value.as_str()))
-        }
+        "network" => Box::new(move |c| super::network_view::network_names(&c.record).contains(&value)),
         "command" => Box::new(move |c| c.record.spec.process.args.first() == Some(&value)),
         "label!" => Box::new(move |c| !parse::has_label(&c.record.labels, &value)),
         // label

@@ -8,12 +8,13 @@ use serde_json::{Map, Value, json};
 use std::net::SocketAddr;
 
 /// What its networks are called.
-pub(super) fn network_names(record: &Record) -> Vec<&str> {
+pub(super) fn network_names(record: &Record) -> Vec<String> {
     match &record.network {
-        NetworkMode::Default => vec![DEFAULT],
-        NetworkMode::None => vec!["none"],
-        NetworkMode::Host => vec!["host"],
-        NetworkMode::Named(networks) => networks.iter().map(|joined| joined.network.as_str()).collect(),
+        NetworkMode::Default => vec![DEFAULT.to_owned()],
+        NetworkMode::None => vec!["none".to_owned()],
+        NetworkMode::Host => vec!["host".to_owned()],
+        NetworkMode::Named(networks) => networks.iter().map(|joined| joined.network.clone()).collect(),
+        NetworkMode::Container(id) => vec![format!("container:{id}")],
     }
 }
 
@@ -86,14 +87,14 @@ pub(super) fn network_settings(container: &Container) -> Value {
         _ => &[],
     };
     let mut networks = Map::new();
-    for name in network_names(&container.record) {
+    for name in network_names(&container.record).into_iter().filter(|name| !name.starts_with("container:")) {
         let on = on.iter().find(|on| on.network == name);
         let mut own = addresses(on);
         own.insert("NetworkID".into(), on.map_or("", |on| &on.id).into());
         if let Some(joined) = joined.iter().find(|joined| joined.network == name) {
             own.insert("Aliases".into(), json!(joined.aliases));
         }
-        networks.insert(name.to_owned(), own.into());
+        networks.insert(name, own.into());
     }
     fields.insert("Networks".into(), networks.into());
     fields.into()

@@ -258,17 +258,18 @@ pub fn plan(
             fix: Some("name a command after the image".into()),
         });
     }
-    let network = match request.network {
-        NetworkMode::Host => Network::Host,
-        NetworkMode::Default | NetworkMode::None | NetworkMode::Named(_) => Network::None,
-    };
     let joined = surroundings.joined.as_ref();
+    let network = super::joins::network(request, joined)?;
     let sharing = super::joins::sharing(request, joined)?;
     let of_host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     let hostname = match (&request.hostname, sharing.uts, network) {
         (Some(name), Owner::Own, _) => name.clone(),
         (_, Owner::Joined, _) => joined.map_or_else(String::new, |record| record.spec.hostname.clone()),
         (_, Owner::Host, _) | (None, _, Network::Host) => of_host().unwrap_or_else(|| id.short().to_owned()),
+        // docker: what shares a network answers to its name.
+        (None, Owner::Own, Network::Joined) => {
+            joined.map_or_else(String::new, |record| record.spec.hostname.clone())
+        }
         (None, Owner::Own, Network::None) => id.short().to_owned(),
     };
     let user = match (&request.user, &surroundings.ids) {
@@ -359,7 +360,12 @@ pub fn plan(
         command,
         mounts,
         labels: image.labels.iter().chain(&request.labels).map(|(k, v)| (k.clone(), v.clone())).collect(),
-        network: request.network.clone(),
+        network: match (&request.network, joined) {
+            (NetworkMode::Container(_), Some(record)) => {
+                NetworkMode::Container(record.id.as_str().to_owned())
+            }
+            (other, _) => other.clone(),
+        },
         publish: request.publish.clone(),
         add_hosts: request.add_hosts.clone(),
         dns: request.dns.clone(),

@@ -1,11 +1,11 @@
-//! `--pid`, `--ipc`, `--uts` and `--userns container:X`: which namespaces a new container shares, and with whom.
+//! `--pid`, `--ipc`, `--uts`, `--network` and `--userns container:X`: which namespaces a new container shares, and with whom.
 //!
 //! Those of another container can be joined only together with its user namespace (see [`crate::sandbox`]), so all that
 //! is joined is of one container. It must run when the new one is started.
 
 use super::Error;
 use super::record::Record;
-use super::request::{CreateRequest, UsernsMode};
+use super::request::{CreateRequest, Dns, NetworkMode, UsernsMode};
 use super::settings::NamespaceMode;
 use super::store;
 use crate::sandbox::{Network, Owner, Sharing};
@@ -39,7 +39,11 @@ pub(super) fn joined(paths: &Paths, request: &CreateRequest) -> Result<Option<Re
         _ => None,
     });
     let mut found: Option<Record> = None;
-    for name in modes.chain(userns) {
+    let network = match &request.network {
+        NetworkMode::Container(name) => Some(name),
+        _ => None,
+    };
+    for name in modes.chain(userns).chain(network) {
         let container = store::find(paths, name)?;
         if !container.status.is_running() {
             return Err(Error::State {
@@ -109,6 +113,31 @@ pub(super) fn sharing(request: &CreateRequest, joined: Option<&Record>) -> Resul
     Ok(sharing)
 }
 
+/// The network of a new container.
+pub(super) fn network(request: &CreateRequest, joined: Option<&Record>) -> Result<Network, Error> {
+    let theirs = match &request.network {
+        NetworkMode::Host => return Ok(Network::Host),
+        NetworkMode::Container(_) => joined.map(|record| record.spec.network),
+        _ => return Ok(Network::None),
+    };
+    for (given, what) in [
+        (!request.publish.is_empty(), "ports cannot be published"),
+        (!request.add_hosts.is_empty(), "names cannot be added to /etc/hosts"),
+        (request.dns != Dns::default(), "name servers cannot be set"),
+    ] {
+        if given {
+            return Err(refused(
+                format!("{what}: the container is in another container's network"),
+                "ask for it where that container is made",
+            ));
+        }
+    }
+    Ok(match theirs {
+        Some(Network::Host) => Network::Host,
+        _ => Network::Joined,
+    })
+}
+
 /// Kernel settings count for a namespace: the container must have it for itself.
 pub(super) fn check_sysctls(
     request: &CreateRequest,
@@ -117,7 +146,7 @@ pub(super) fn check_sysctls(
 ) -> Result<(), Error> {
     for (name, _) in &request.sysctls {
         let whose = if name.starts_with("net.") {
-            (network == Network::Host).then_some("network")
+            (network != Network::None).then_some("network")
         } else if is_of_ipc(name) {
             (sharing.ipc != Owner::Own).then_some("IPC")
         } else {

@@ -350,7 +350,14 @@ pub(super) fn write_files(
     let host = record.spec.network == Network::Host;
     let mut files: Vec<(&str, Vec<u8>)> = Vec::new();
     let of_host = HostFiles::read();
-    if !settings.files.no_hosts {
+    // Who shares another's network has its files, too.
+    let of_other = |name: &str| {
+        let other = settings.joins.as_ref().filter(|_| record.spec.network == Network::Joined)?;
+        fs::read(places.run.with_file_name(other.as_str()).join(name)).ok()
+    };
+    if let Some(hosts) = of_other("hosts").filter(|_| !settings.files.no_hosts) {
+        files.push(("hosts", hosts));
+    } else if !settings.files.no_hosts {
         let hosts = Hosts {
             host: host.then_some(of_host.hosts.as_str()),
             add_hosts: &record.add_hosts,
@@ -364,7 +371,9 @@ pub(super) fn write_files(
         files.push(("hostname", etc_files::hostname(&record.spec.hostname)?.into()));
     }
     let gateway = way.map(|lease| lease.network().gateway.into());
-    if !settings.files.no_resolv_conf {
+    if let Some(resolv_conf) = of_other("resolv.conf").filter(|_| !settings.files.no_resolv_conf) {
+        files.push(("resolv.conf", resolv_conf));
+    } else if !settings.files.no_resolv_conf {
         files.push(("resolv.conf", etc_files::resolv_conf(&of_host, &record.dns, host, gateway)?.into()));
     }
     if let Some(zone) = &settings.timezone {

@@ -98,7 +98,10 @@ fn change(
     let Container { record, places, .. } = &container;
     if !matches!(record.network, NetworkMode::Default | NetworkMode::Named(_)) {
         return Err(Error::Request {
-            what: format!("container {} is on the host's network or on none, for good", record.name),
+            what: format!(
+                "container {} is on the host's network, another container's or none, for good",
+                record.name
+            ),
             fix: Some("create it anew with --network".into()),
         });
     }
@@ -131,7 +134,7 @@ fn follow(container: &Container) -> Result<(), Error> {
 /// The networks that a container is on when it runs, in their order.
 pub fn joined(mode: &NetworkMode) -> Vec<Joined> {
     match mode {
-        NetworkMode::None | NetworkMode::Host => Vec::new(),
+        NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) => Vec::new(),
         NetworkMode::Default => {
             vec![Joined { network: crate::network::DEFAULT.to_owned(), ..Joined::default() }]
         }

@@ -126,7 +126,7 @@ pub struct CgroupOptions {
 }
 
 /// `--dns*`: what goes into `/etc/resolv.conf` instead of the host's.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(PartialEq, Eq, Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Dns {
     /// Name servers.
     pub servers: Vec<String>,
@@ -279,6 +279,8 @@ pub enum NetworkMode {
     Host,
     /// Those that the user names, in their order.
     Named(Vec<Joined>),
+    /// That of another container: its name, later its id.
+    Container(String),
 }
 
 /// How a container is on a network.

@@ -110,10 +110,10 @@ pub fn plan(spec: &Spec, interfaces: &[Interface]) -> Vec<Step> {
     match spec.network {
         // A sysfs can only be mounted by who owns the network namespace that it shows.
         Network::Host => steps.push(Step::HostSys),
-        Network::None if spec.privileged => {
+        Network::None | Network::Joined if spec.privileged => {
             steps.push(Step::Filesystem { kind: Kind::SysfsWritable, at: "/sys" });
         }
-        Network::None => steps.push(Step::Filesystem { kind: Kind::Sysfs, at: "/sys" }),
+        Network::None | Network::Joined => steps.push(Step::Filesystem { kind: Kind::Sysfs, at: "/sys" }),
     }
     steps.push(match spec.host_cgroup_namespace {
         // A cgroup file system can only be mounted by who owns the cgroup namespace that it shows.

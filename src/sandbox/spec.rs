@@ -136,6 +136,8 @@ pub enum Network {
     None,
     /// The host's.
     Host,
+    /// That of the container which is joined.
+    Joined,
 }
 
 /// Whose a namespace of a container is.
@@ -178,6 +180,7 @@ impl Spec {
     /// Those that it joins another container in.
     pub(super) fn joined_namespaces(&self) -> CloneFlags {
         self.namespaces(&|owner| owner == Owner::Joined)
+            | if self.network == Network::Joined { CloneFlags::CLONE_NEWNET } else { CloneFlags::empty() }
     }
 
     /// Those that a further process has to enter: all that are not the host's, which cannot and need not be entered.

@@ -312,7 +312,7 @@ fn running_containers_are_connected_and_disconnected() {
     assert_eq!(engine.inspect("moves", "{{.NetworkSettings.Networks.fixed}}"), "<no value>");
     assert_eq!(asked(&engine, "moves", &get("peer")), "peer");
     engine.ok(&["run", "-d", "--name", "alone", "--network", "none", &tiny(), "sleep", "1000"]);
-    engine.run(&["network", "connect", "new", "alone"]).explains(125, &["on none, for good"]);
+    engine.run(&["network", "connect", "new", "alone"]).explains(125, &["or none, for good"]);
 }
 
 #[test]
@@ -338,4 +338,33 @@ fn connections_are_shown() {
     assert!(flows["Container"].as_str().unwrap().ends_with(":80"), "{flows}");
     drop(stream);
     eventually("it is gone", || engine.ok(&["network", "flows", "--noheading"]).is_empty());
+}
+
+#[test]
+fn a_container_in_anothers_network_is_where_that_one_is() {
+    let engine = network!();
+    engine.ok(&["network", "create", "shared"]);
+    start(&engine, "outer", &["--network", "shared", "-p", "80", "--add-host", "extra:10.1.1.1"]);
+    start(&engine, "other", &["--network", "shared"]);
+    asked(&engine, "outer", &get("outer"));
+    let (image, busybox) = (debian(), format!("{}:/bin/busybox:ro", busybox().display()));
+    let script =
+        format!("{} && hostname && busybox ip -4 -o addr show eth0 && cat /etc/hosts", get("127.0.0.1"));
+    let beside = ["run", "--rm", "-v", &busybox, "--network", "container:outer", &image, "bash", "-c"];
+    let told = engine.ok(&[&beside[..], &[&script]].concat());
+    let address = engine.inspect("outer", "{{.NetworkSettings.IPAddress}}");
+    assert!(told.starts_with("outer\nouter\n") && told.contains(&format!("inet {address}/24")), "{told}");
+    assert!(told.contains("10.1.1.1\textra"), "{told}");
+    assert_eq!(engine.ok(&[&beside[..], &[&get("other")]].concat()), "other");
+    let id = engine.ok(&["create", "--network", "container:outer", &image, "true"]);
+    let mode = engine.inspect(&id, "{{.HostConfig.NetworkMode}}");
+    assert_eq!(mode, format!("container:{}", engine.inspect("outer", "{{.Id}}")));
+    for (flags, words) in [
+        (&["--network", "container:outer", "-p", "81"][..], "ports cannot be published"),
+        (&["--network", "container:outer", "--dns", "10.0.0.1"], "name servers cannot be set"),
+        (&["--network", "container:nobody"], "no such container"),
+        (&["--network", "container:outer", "--sysctl", "net.ipv4.ip_forward=1"], "no network namespace"),
+    ] {
+        engine.run(&[&["create"][..], flags, &[&image, "true"]].concat()).explains(125, &[words]);
+    }
 }

@@ -125,7 +125,7 @@ fn flags_that_are_not_there_yet_are_named() {
         (&["--frobnicate", "img"], "unknown flag: --frobnicate"),
         (&["--name"], "flag needs an argument: --name"),
         (&["-it"], "too few arguments"),
-        (&["--network=container:x", "img"], "--network container is not supported"),
+        (&["--network=container:", "img"], "--network container is not supported"),
         (&["--network=web:mtu=1", "img"], "unknown option of a network 'mtu'"),
         (&["--network=web:mac=1", "img"], "'1' is not a hardware address"),
         (&["--ip=10.88.0.2", "img"], "networks that were made by"),

@@ -50,15 +50,14 @@ fn containers(paths: &Paths) -> Result<impl Iterator<Item = Container>, containe
 
 /// The containers that are on a network when they run.
 fn users(paths: &Paths, name: &str) -> Result<Vec<Container>, container::Error> {
-    Ok(containers(paths)?.filter(|container| network_names(&container.record).contains(&name)).collect())
+    Ok(containers(paths)?
+        .filter(|container| network_names(&container.record).iter().any(|other| other == name))
+        .collect())
 }
 
 /// The networks that any container is on.
 fn used_names(paths: &Paths) -> Result<BTreeSet<String>, container::Error> {
-    let names = |container: Container| -> Vec<String> {
-        network_names(&container.record).into_iter().map(str::to_owned).collect()
-    };
-    Ok(containers(paths)?.flat_map(names).collect())
+    Ok(containers(paths)?.flat_map(|container| network_names(&container.record)).collect())
 }
 
 /// Removes a network that no container is on.

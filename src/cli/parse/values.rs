@@ -190,6 +190,9 @@ pub fn network(text: &str) -> Result<NetworkMode, Invalid> {
         "" | "default" | "bridge" => Ok(NetworkMode::Default),
         "none" => Ok(NetworkMode::None),
         "host" => Ok(NetworkMode::Host),
+        _ if text.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => {
+            Ok(NetworkMode::Container(text["container:".len()..].to_owned()))
+        }
         _ => Ok(NetworkMode::Named(vec![named_network(text)?])),
     }
 }
