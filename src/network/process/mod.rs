@@ -22,6 +22,7 @@ mod names;
 mod packet;
 mod publish;
 mod relay;
+mod resolvers;
 mod tcp;
 mod udp;
 
@@ -480,7 +481,7 @@ impl Entity {
             }
             Entity::Relay(relay) => relay.ends().to_vec(),
             Entity::Flow(flow) => flow.descriptors(),
-            Entity::Question(question) => vec![question.socket.as_fd()],
+            Entity::Question(question) => question.descriptors(),
         }
     }
 }
