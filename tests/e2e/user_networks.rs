@@ -51,6 +51,10 @@ fn containers_of_a_network_find_one_another_by_name_alias_and_id() {
     let settings: serde_json::Value = serde_json::from_str(&settings).unwrap();
     assert_eq!(settings["inner"]["Aliases"], serde_json::json!(["asker"]));
     assert_eq!(settings["inner"]["IPPrefixLen"], 24);
+    // The host's name is there for who asks the name server only.
+    let gateway = engine.inspect("client", "{{.NetworkSettings.Gateway}}");
+    let lookup = format!("busybox nslookup host.docker.internal {gateway}");
+    assert!(asked(&engine, "client", &lookup).contains("169.254.1.2"));
 }
 
 #[test]

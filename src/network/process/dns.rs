@@ -1,42 +1,99 @@
 //! The gateway's name server: questions go on, as they are, to the host's own name servers, asked from the host's
-//! network. Which these are is looked up again when the host's resolv.conf has changed (a VPN, another Wi-Fi).
+//! network: to the first, and to the next one too when that fails or takes its time. The first answer counts. Which
+//! they are is looked up again when the host's resolv.conf has changed (a VPN, another Wi-Fi).
 
-use super::{Entity, Network, names, outside, relay};
+use super::resolvers::{self, Host, Reply, Server};
+use super::{Entity, Network, names, relay, watch};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{
-    RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, connect, recv, recvfrom, send, sendto,
-};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, recv, recvfrom, send, sendto};
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// A name server that has not answered by then does not.
+/// Name servers that have not answered by then do not.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After this the next one is asked, too. Found by the sweep, so it takes up to a second more: three have been asked when a
+/// client's own five seconds (resolv.conf(5), `timeout`) are over.
+const NEXT: Duration = Duration::from_secs(1);
 /// Questions on their way at once.
 const QUESTIONS: usize = 1024;
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// resolv.conf(5), MAXNS.
-const MAX_SERVERS: usize = 3;
+/// And of one container.
+const QUESTIONS_OF_ONE: usize = 256;
+/// Datagrams that one name server sends before others have their turn.
+const TURNS: usize = 16;
 
-/// A question of a container to a name server.
+/// A question of a container to the host's name servers.
 pub(super) struct Question {
-    /// Towards the name server.
-    pub(super) socket: OwnedFd,
     client: SocketAddr,
-    server: usize,
+    bytes: Vec<u8>,
+    /// Those that may still answer, and the sockets towards them.
+    asked: Vec<(Server, OwnedFd)>,
+    /// Those that have not been asked.
+    left: VecDeque<Server>,
+    /// The last failure that one of them reported.
+    failure: Option<Vec<u8>>,
     since: Instant,
+    /// When the last of them was asked.
+    last: Instant,
 }
 
-/// The host's name servers.
+impl Question {
+    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.asked.iter().map(|(_, socket)| socket.as_fd()).collect()
+    }
+
+    /// Asks the next one that can be asked; whether there was one. Its socket is the last.
+    fn ask(&mut self) -> bool {
+        while let Some(server) = self.left.pop_front() {
+            let socket = server.connect(SocketType::DGRAM);
+            if let Ok(socket) = socket
+                && send(&socket, &self.bytes, SendFlags::DONTWAIT).is_ok()
+            {
+                self.last = Instant::now();
+                self.asked.push((server, socket));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Reads what has come: the answer and who gave it. Whoever fails is not waited for any more.
+    fn read(&mut self) -> Option<(Server, Vec<u8>)> {
+        let mut buffer = vec![0; 64 << 10];
+        let mut answer = None;
+        let (question, failure) = (&self.bytes, &mut self.failure);
+        self.asked.retain(|(server, socket)| {
+            for _ in 0..TURNS {
+                match recv(socket, &mut buffer[..], RecvFlags::DONTWAIT) {
+                    Ok((length, _)) => match resolvers::reply(question, &buffer[..length]) {
+                        Reply::Answer => {
+                            answer = Some((server.clone(), buffer[..length].to_vec()));
+                            return true;
+                        }
+                        Reply::Failure => {
+                            *failure = Some(buffer[..length].to_vec());
+                            return false;
+                        }
+                        Reply::Other => {}
+                    },
+                    Err(Errno::AGAIN | Errno::INTR) => return true,
+                    // The host says that nobody is there.
+                    Err(_) => return false,
+                }
+            }
+            true
+        });
+        answer
+    }
+}
+
+/// The host's name servers, and who waits for them.
 #[derive(Debug, Default)]
 pub(super) struct Resolvers {
-    servers: Vec<Ipv4Addr>,
-    seen: Option<(u64, i64, i64)>,
-    /// The one that is asked first: one that does not answer gives way.
-    first: usize,
-    asked: Vec<usize>,
+    host: Host,
+    asked: Vec<(usize, IpAddr)>,
 }
 
 impl Resolvers {
@@ -45,35 +102,11 @@ impl Resolvers {
         !self.asked.is_empty()
     }
 
-    /// The name server to ask now, as it is called in the list and its address.
-    fn current(&mut self) -> Option<(usize, SocketAddrV4)> {
-        // A stat(2) per question; the file is read again when it is another.
-        let seen = std::fs::metadata(RESOLV_CONF).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()));
-        if seen != self.seen || self.servers.is_empty() {
-            let text = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
-            self.servers = servers(&text);
-            self.seen = seen;
-            self.first = 0;
-        }
-        let server = self.first.checked_rem(self.servers.len())?;
-        Some((server, SocketAddrV4::new(self.servers[server], 53)))
+    /// Whether this container may ask one more.
+    fn have_room(&self, client: IpAddr) -> bool {
+        let own = self.asked.iter().filter(|(_, asker)| *asker == client).count();
+        self.asked.len() < QUESTIONS && own < QUESTIONS_OF_ONE
     }
-
-    fn does_not_answer(&mut self, server: usize) {
-        if self.first == server && !self.servers.is_empty() {
-            self.first = (server + 1) % self.servers.len();
-        }
-    }
-}
-
-/// The IPv4 name servers of a resolv.conf(5); without any, this machine's own.
-fn servers(text: &str) -> Vec<Ipv4Addr> {
-    let server = |line: &str| match line.trim().strip_prefix("nameserver")?.trim().parse().ok()? {
-        IpAddr::V4(v4) => Some(v4),
-        IpAddr::V6(_) => None,
-    };
-    let found: Vec<_> = text.lines().filter_map(server).take(MAX_SERVERS).collect();
-    if found.is_empty() { vec![Ipv4Addr::LOCALHOST] } else { found }
 }
 
 impl Network {
@@ -85,15 +118,18 @@ impl Network {
             let Ok((length, _, Some(from))) = received else { return };
             let Ok(client) = SocketAddr::try_from(from) else { continue };
             let question = &bytes[..length];
-            let known =
-                if self.config.names { names::answer(question, &self.names, self.turn) } else { None };
-            let known = known.or_else(|| self.known_elsewhere(question, client));
-            let answer = known.or_else(|| self.config.internal.then(|| names::refusal(question)).flatten());
+            let known = if self.config.names { &self.names[..] } else { &[] };
+            let answer = names::answer(question, known, !self.config.internal, self.turn)
+                .or_else(|| self.known_elsewhere(question, client))
+                .or_else(|| self.config.internal.then(|| names::refusal(question)).flatten());
             self.turn = self.turn.wrapping_add(1);
             if let Some(answer) = answer {
-                let _ = sendto(&self.inside.dns_udp, &answer, SendFlags::DONTWAIT, &client);
-            } else if !self.config.internal && self.resolvers.asked.len() < QUESTIONS {
-                let _ = self.ask(client, &bytes[..length]);
+                self.tell(client, &answer);
+            } else if !self.config.internal
+                && resolvers::is_question(question)
+                && self.resolvers.have_room(client.ip())
+            {
+                self.ask(client, question);
             }
         }
     }
@@ -102,38 +138,74 @@ impl Network {
     fn known_elsewhere(&self, question: &[u8], client: SocketAddr) -> Option<Vec<u8>> {
         let asker = self.names.iter().find(|names| IpAddr::V4(names.address) == client.ip())?;
         let folder = self.folder.parent().filter(|_| !asker.others.is_empty())?;
-        names::answer(question, &names::of_others(folder, &asker.others), self.turn)
+        names::answer(question, &names::of_others(folder, &asker.others), false, self.turn)
     }
 
-    fn ask(&mut self, client: SocketAddr, question: &[u8]) -> Result<(), Errno> {
-        let (server, address) = self.resolvers.current().ok_or(Errno::NETUNREACH)?;
-        let socket = outside(SocketType::DGRAM).map_err(|_| Errno::NFILE)?;
-        connect(&socket, &address)?;
-        if let Err(e) = send(&socket, question, SendFlags::DONTWAIT) {
-            self.resolvers.does_not_answer(server);
-            return Err(e);
+    fn tell(&self, client: SocketAddr, answer: &[u8]) {
+        let _ = sendto(&self.inside.dns_udp, answer, SendFlags::DONTWAIT, &client);
+    }
+
+    fn ask(&mut self, client: SocketAddr, bytes: &[u8]) {
+        let now = Instant::now();
+        let mut question = Question {
+            client,
+            bytes: bytes.to_vec(),
+            asked: Vec::new(),
+            left: self.resolvers.host.order().into(),
+            failure: None,
+            since: now,
+            last: now,
+        };
+        if !question.ask() {
+            return self.tell_failure(&question);
         }
-        let question = Entity::Question(Question { socket, client, server, since: Instant::now() });
-        if let Some(place) = self.add(question, EventFlags::IN) {
-            self.resolvers.asked.push(place);
+        if let Some(place) = self.add(Entity::Question(question), EventFlags::IN) {
+            self.resolvers.asked.push((place, client.ip()));
         }
-        Ok(())
+    }
+
+    /// A client that hears nothing would wait and ask again.
+    fn tell_failure(&self, question: &Question) {
+        let own = || resolvers::failure(&question.bytes);
+        if let Some(failure) = question.failure.clone().or_else(own) {
+            self.tell(question.client, &failure);
+        }
     }
 
     /// A name server has answered, or the host says that nobody is there.
     pub(super) fn answered(&mut self, place: usize) {
-        let Some(Entity::Question(question)) = self.table.take(place) else { return };
-        let mut bytes = vec![0; 64 << 10];
-        match recv(&question.socket, &mut bytes[..], RecvFlags::DONTWAIT) {
-            Ok((length, _)) => {
-                let _ = sendto(&self.inside.dns_udp, &bytes[..length], SendFlags::DONTWAIT, &question.client);
-            }
-            Err(Errno::AGAIN | Errno::INTR) => return self.table.put(place, Entity::Question(question)),
-            // The client asks again, and then another one is asked.
-            Err(_) => self.resolvers.does_not_answer(question.server),
+        let Some(Entity::Question(mut question)) = self.table.take(place) else { return };
+        let waited_for = question.asked.len();
+        if let Some((server, answer)) = question.read() {
+            self.resolvers.host.answers(&server);
+            self.tell(question.client, &answer);
+            return self.forget_question(place);
         }
+        // In the place of one that failed, at once.
+        if question.asked.len() < waited_for {
+            self.ask_next(&mut question, place);
+        }
+        if question.asked.is_empty() {
+            self.tell_failure(&question);
+            return self.forget_question(place);
+        }
+        self.table.put(place, Entity::Question(question));
+    }
+
+    /// Asks one more about a question that was taken out of this place.
+    fn ask_next(&self, question: &mut Question, place: usize) {
+        if question.ask()
+            && let Some((_, socket)) = question.asked.last()
+            && watch(&self.epoll, socket.as_fd(), place, EventFlags::IN).is_err()
+        {
+            question.asked.pop();
+        }
+    }
+
+    /// Forgets a question that was taken out of this place.
+    fn forget_question(&mut self, place: usize) {
         self.table.forget(place);
-        self.resolvers.asked.retain(|asked| *asked != place);
+        self.resolvers.asked.retain(|(asked, _)| *asked != place);
     }
 
     /// Questions whose answers do not fit into a datagram.
@@ -144,48 +216,30 @@ impl Network {
                 relay::reset(&client);
                 continue;
             }
-            let server = (|| {
-                let (_, address) = self.resolvers.current().ok_or(Errno::NETUNREACH)?;
-                let socket = outside(SocketType::STREAM).map_err(|_| Errno::NFILE)?;
-                match connect(&socket, &address) {
-                    Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
-                    Err(e) => Err(e),
-                }
-            })();
+            let mut servers = self.resolvers.host.order().into_iter();
+            let server = servers.find_map(|server| server.connect(SocketType::STREAM).ok());
             match server {
                 // A relay waits for a connection that is being made as it does for a slow one.
-                Ok(server) => self.join(client, server, None),
-                Err(_) => relay::reset(&client),
+                Some(server) => self.join(client, server, None),
+                None => relay::reset(&client),
             }
         }
     }
 
     pub(super) fn sweep_questions(&mut self, now: Instant) {
-        let mut late = Vec::new();
-        for place in self.resolvers.asked.clone() {
-            match self.table.get(place) {
-                Some(Entity::Question(question)) if now.duration_since(question.since) <= PATIENCE => {}
-                Some(Entity::Question(question)) => late.push((place, question.server)),
-                _ => {}
+        for (place, _) in self.resolvers.asked.clone() {
+            let Some(Entity::Question(mut question)) = self.table.take(place) else { continue };
+            if now.duration_since(question.since) > PATIENCE {
+                self.forget_question(place);
+                continue;
             }
+            if now.duration_since(question.last) >= NEXT && !question.left.is_empty() {
+                if let Some((server, _)) = question.asked.last() {
+                    self.resolvers.host.is_silent(server, now);
+                }
+                self.ask_next(&mut question, place);
+            }
+            self.table.put(place, Entity::Question(question));
         }
-        for (place, server) in late {
-            self.resolvers.does_not_answer(server);
-            self.resolvers.asked.retain(|asked| *asked != place);
-            self.remove(place);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn name_servers_are_those_of_the_file_and_three_at_most() {
-        let text = "# x\nnameserver 10.0.0.1\n nameserver\t10.0.0.2\nnameserver fe80::1\nsearch a\nnameserver bad\n\
-            nameserver 10.0.0.3\nnameserver 10.0.0.4\n";
-        assert_eq!(servers(text), [1, 2, 3].map(|n| Ipv4Addr::new(10, 0, 0, n)));
-        assert_eq!(servers(""), [Ipv4Addr::LOCALHOST]);
     }
 }

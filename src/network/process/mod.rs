@@ -24,6 +24,7 @@ mod names;
 mod packet;
 mod publish;
 mod relay;
+mod resolvers;
 mod tcp;
 mod udp;
 
@@ -532,7 +533,7 @@ impl Entity {
             Entity::Relay(relay) => relay.ends().to_vec(),
             Entity::Flow(flow) => flow.descriptors(),
             Entity::Echo(echo) => vec![echo.socket.as_fd()],
-            Entity::Question(question) => vec![question.socket.as_fd()],
+            Entity::Question(question) => question.descriptors(),
         }
     }
 }

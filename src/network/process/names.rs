@@ -1,13 +1,17 @@
-//! What the gateway's name server knows by itself: the names of the network's containers.
+//! What the gateway's name server knows by itself: the names of the network's containers, and those of the host.
 //!
 //! A question is taken apart by hickory-proto, which fails on anything that is not one. One that asks for nothing of ours is left
 //! alone, and goes to the host's name servers byte for byte.
 
+use crate::network::HOST;
 use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, PTR};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use std::net::Ipv4Addr;
 use std::path::Path;
+
+/// What the host is called. They are in `/etc/hosts`, too, which not all programs read.
+const HOST_NAMES: [&str; 2] = ["host.containers.internal", "host.docker.internal"];
 
 /// Seconds for which an answer may be kept: containers come and go.
 const TTL: u32 = 5;
@@ -25,8 +29,9 @@ pub(super) struct Names {
     pub(super) others: Vec<String>,
 }
 
-/// The answer to a question about one of these. `turn` makes the addresses of one name take turns.
-pub(super) fn answer(question: &[u8], known: &[Names], turn: usize) -> Option<Vec<u8>> {
+/// The answer to a question about one of these or, with `host`, about the host. `turn` makes the addresses of one name take
+/// turns.
+pub(super) fn answer(question: &[u8], known: &[Names], host: bool, turn: usize) -> Option<Vec<u8>> {
     let question = Message::from_vec(question).ok()?;
     let [query] = &question.queries[..] else { return None };
     if question.metadata.op_code != OpCode::Query || query.query_class() != DNSClass::IN {
@@ -36,19 +41,27 @@ pub(super) fn answer(question: &[u8], known: &[Names], turn: usize) -> Option<Ve
     let record = |data| Record::from_rdata(query.name().clone(), TTL, data);
     let mut answers: Vec<Record> = match address_of(&name) {
         Some(address) => {
-            let owner = known.iter().find(|names| names.address == address)?;
-            let name = Name::from_ascii(format!("{}.", owner.names.first()?)).ok()?;
+            let name = match known.iter().find(|names| names.address == address) {
+                Some(owner) => owner.names.first()?.as_str(),
+                None if host && address == HOST => HOST_NAMES[0],
+                None => return None,
+            };
+            let name = Name::from_ascii(format!("{name}.")).ok()?;
             match query.query_type() {
                 RecordType::PTR => vec![record(RData::PTR(PTR(name)))],
                 _ => Vec::new(),
             }
         }
         None => {
-            let mut owners = known.iter().filter(|names| names.names.contains(&name)).peekable();
-            owners.peek()?;
+            let owners = known.iter().filter(|names| names.names.contains(&name));
+            let mut addresses: Vec<_> = owners.map(|names| names.address).collect();
+            if addresses.is_empty() && host && HOST_NAMES.contains(&&*name) {
+                addresses.push(HOST);
+            }
+            addresses.first()?;
             match query.query_type() {
                 RecordType::A | RecordType::ANY => {
-                    owners.map(|names| record(RData::A(A(names.address)))).collect()
+                    addresses.into_iter().map(|address| record(RData::A(A(address)))).collect()
                 }
                 // The name is there, and has nothing of this type: no error (RFC 2308, NODATA).
                 _ => Vec::new(),
@@ -125,7 +138,7 @@ mod tests {
     }
 
     fn told(name: &str, kind: RecordType, turn: usize) -> Option<Vec<String>> {
-        let answer = Message::from_vec(&answer(&ask(name, kind), &known(), turn)?).unwrap();
+        let answer = Message::from_vec(&answer(&ask(name, kind), &known(), true, turn)?).unwrap();
         assert_eq!((answer.metadata.id, answer.metadata.response_code), (7, ResponseCode::NoError));
         assert!(answer.metadata.recursion_desired && answer.metadata.message_type == MessageType::Response);
         assert_eq!(answer.queries.len(), 1);
@@ -144,6 +157,14 @@ mod tests {
         for name in ["db.example.", "example.", "9.0.89.10.in-addr.arpa.", "."] {
             assert_eq!(told(name, RecordType::A, 0), None, "{name}");
         }
+        assert_eq!(told("Host.Containers.internal.", RecordType::A, 0).unwrap(), ["169.254.1.2"]);
+        assert_eq!(told("host.docker.internal.", RecordType::AAAA, 0).unwrap(), Vec::<String>::new());
+        assert_eq!(
+            told("2.1.254.169.in-addr.arpa.", RecordType::PTR, 0).unwrap(),
+            ["host.containers.internal."]
+        );
+        // Where there is no way to it, it has no name.
+        assert_eq!(answer(&ask("host.docker.internal.", RecordType::A), &known(), false, 0), None);
         let refused = Message::from_vec(&refusal(&ask("example.", RecordType::A)).unwrap()).unwrap();
         assert_eq!(refused.metadata.response_code, ResponseCode::NXDomain);
     }
@@ -152,11 +173,11 @@ mod tests {
     fn what_is_no_question_is_not_answered() {
         let question = ask("db.", RecordType::A);
         for end in 0..question.len() {
-            assert_eq!(answer(&question[..end], &known(), 0), None, "{end}");
+            assert_eq!(answer(&question[..end], &known(), true, 0), None, "{end}");
             assert_eq!(refusal(&question[..end]), None, "{end}");
         }
         let mut two = Message::from_vec(&question).unwrap();
         two.add_query(two.queries[0].clone());
-        assert_eq!(answer(&two.to_vec().unwrap(), &known(), 0), None);
+        assert_eq!(answer(&two.to_vec().unwrap(), &known(), true, 0), None);
     }
 }
