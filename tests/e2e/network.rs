@@ -34,7 +34,7 @@ fn is_alive(pid: i32) -> bool {
 }
 
 /// The process of this engine's network.
-fn process(engine: &Engine) -> i32 {
+pub fn process(engine: &Engine) -> i32 {
     let signed =
         std::fs::read_to_string(engine.run_root().join("networks/bridge/process")).unwrap_or_default();
     signed.split_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(0)
@@ -126,7 +126,7 @@ fn serve(engine: &Engine, name: &str, flags: &[&str]) {
     engine.ok(&[&base[..], flags, &[&image, "sh", "-c", SERVER]].concat());
 }
 
-fn published(engine: &Engine, name: &str, port: &str) -> SocketAddr {
+pub fn published(engine: &Engine, name: &str, port: &str) -> SocketAddr {
     let format = format!("{{{{(index (index .NetworkSettings.Ports \"{port}\") 0).HostPort}}}}");
     SocketAddr::new("127.0.0.1".parse().unwrap(), engine.inspect(name, &format).parse().unwrap())
 }
