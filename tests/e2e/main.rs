@@ -34,6 +34,7 @@ mod mount_kinds;
 mod mounts;
 mod namespaces;
 mod network;
+mod network_streams;
 mod odd_images;
 mod places;
 mod process;

@@ -164,6 +164,10 @@ fn prepare(config: &Config, mtu: u32) -> Result<Parts, Refused> {
         ("ipv4/conf/all/rp_filter", "0"),
         ("ipv4/conf/br0/rp_filter", "0"),
         ("ipv4/conf/out/rp_filter", "0"),
+        // Errors of the gateway's come from there.
+        ("ipv4/conf/out/accept_local", "1"),
+        // The other end of the bridge's anchor must not answer for the gateway: what is sent there does not come by the bridge.
+        ("ipv4/conf/ground/arp_ignore", "8"),
     ] {
         set(setting, value).map_err(Refused::to("set up routing"))?;
     }
@@ -194,23 +198,28 @@ const UDP: u8 = 17;
 fn rules(config: &Config) -> Vec<Vec<Expression>> {
     let version_4 = [Expression::Load(nft::Property::Protocol), Expression::Is(vec![2])];
     let ours = [Expression::Mark(MARK), Expression::Accept];
-    let held = |transport| {
-        let transparent = [Expression::LoadTransparent, Expression::Is(vec![1])];
-        [&nft::transport(transport)[..], &transparent, &ours].concat()
-    };
-    let redirect = |port| Expression::Redirect { v6: false, port };
-    // tcp flags & (syn | ack | rst) == syn
-    let syn = [
+    let transparent = [Expression::LoadTransparent, Expression::Is(vec![1])];
+    // tcp flags & (syn | ack | rst)
+    let flags = [
         Expression::Bytes { base: nft::Base::Transport, offset: 13, length: 1 },
         Expression::Mask(vec![0x16]),
-        Expression::Is(vec![0x02]),
     ];
+    let syn = vec![0x02];
+    let redirect = |port| Expression::Redirect { v6: false, port };
     let elsewhere = nft::destination(config.subnet.network, config.subnet.prefix, false);
     vec![
-        held(TCP),
-        held(UDP),
-        [&version_4[..], &nft::transport(TCP), &nft::input(TUN_NAME), &syn, &[redirect(TCP_PORT)], &ours]
-            .concat(),
+        // What a connection that has ended left (TIME_WAIT) is not asked about one that begins.
+        [&nft::transport(TCP)[..], &flags, &[Expression::IsNot(syn.clone())], &transparent, &ours].concat(),
+        [&nft::transport(UDP)[..], &transparent, &ours].concat(),
+        [
+            &version_4[..],
+            &nft::transport(TCP),
+            &nft::input(TUN_NAME),
+            &flags,
+            &[Expression::Is(syn), redirect(TCP_PORT)],
+            &ours,
+        ]
+        .concat(),
         [&version_4[..], &nft::transport(UDP), &nft::input("br0"), &elsewhere, &[redirect(UDP_PORT)], &ours]
             .concat(),
     ]

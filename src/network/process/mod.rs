@@ -186,6 +186,8 @@ pub(super) struct Network {
     members: usize,
     cables: i32,
     since: Instant,
+    /// Given up to accept and reset what there is no descriptor for: it would wake us up for ever.
+    spare: Option<OwnedFd>,
     /// Whether memory has been used that waiting does not need.
     swollen: bool,
     program: Option<Program>,
@@ -196,6 +198,10 @@ pub(super) struct Network {
 
 /// Serves the network until its last container is gone. `control` is its listening socket.
 pub fn serve(config: Config, folder: PathBuf, control: OwnedFd) {
+    // Two for each connection; the usual soft limit is for programs that use select(2).
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit });
     match Network::make(config, folder, control) {
         Ok(mut network) => {
             // A loop that cannot go on ends, and the monitors start another.
@@ -250,11 +256,13 @@ impl Network {
             members: 0,
             cables: 0,
             since: Instant::now(),
+            spare: None,
             swollen: false,
             program: Program::find().ok(),
             names: Vec::new(),
             turn: 0,
         };
+        network.spare = rustix::io::fcntl_dupfd_cloexec(&network.epoll, 3).ok();
         if let Err(e) = network.watch_fixed() {
             return Err((network.control, Refused::to("wait for events")(e)));
         }
@@ -403,6 +411,17 @@ impl Network {
         None
     }
 
+    /// Whether a connection was reset for want of descriptors, after accepting one failed.
+    fn shed(&mut self, error: rustix::io::Errno, accept: impl Fn(&Self) -> Option<OwnedFd>) -> bool {
+        use rustix::io::{Errno, fcntl_dupfd_cloexec};
+        if !matches!(error, Errno::MFILE | Errno::NFILE) || self.spare.take().is_none() {
+            return false;
+        }
+        let shed = accept(self).inspect(relay::reset).is_some();
+        self.spare = fcntl_dupfd_cloexec(&self.epoll, 3).ok();
+        shed
+    }
+
     fn remove(&mut self, place: usize) -> Option<Entity> {
         let entity = self.table.take(place)?;
         self.table.forget(place);
@@ -472,6 +491,8 @@ impl Network {
                 self.table.forget(place);
                 self.members -= 1;
                 self.names.retain(|names| names.owner != place);
+                // The next to be there must not get its clients.
+                self.forget_clients_of(&member.published);
                 for published in member.published {
                     self.remove(published);
                 }

@@ -3,6 +3,7 @@
 use super::super::control::{Publish, Transport};
 use super::relay::Whose;
 use super::{Entity, Member, Network, Refused, relay};
+use nix::sys::socket::{setsockopt, sockopt};
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{
@@ -65,8 +66,17 @@ impl Network {
         for _ in 0..64 {
             let Some(Entity::Published { listener, to }) = self.table.get(place) else { return };
             let to = *to;
-            let Ok(client) = accept_with(&*listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) else {
-                return;
+            let accepted = accept_with(&*listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+            let client = match accepted {
+                Ok(client) => client,
+                Err(error) => {
+                    let again = |network: &Self| match network.table.places.get(place)? {
+                        Some(Entity::Published { listener, .. }) => rustix::net::accept(listener).ok(),
+                        _ => None,
+                    };
+                    self.shed(error, again);
+                    return;
+                }
             };
             let _ = rustix::net::sockopt::set_tcp_nodelay(&client, true);
             if self.lead_in(&client, to).is_err() {
@@ -82,7 +92,7 @@ impl Network {
         let own = peer.and_then(|peer| self.visible_client(peer));
         // The same client may have a connection to another of the container's published ports: then it has another port.
         if own.is_none_or(|own| bind(&inside, &own).is_err()) {
-            bind(&inside, &SocketAddrV4::new(self.config.gateway, 0))?;
+            self.bind_to_gateway(&inside)?;
         }
         match connect(&inside, &to) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
@@ -91,6 +101,13 @@ impl Network {
         let client = rustix::io::fcntl_dupfd_cloexec(client, 3)?;
         let arriving = Entity::Arriving(Arriving { inside, client, to });
         self.add(arriving, EventFlags::OUT | EventFlags::ET).map(drop).ok_or(Errno::NOMEM)
+    }
+
+    /// Lets a socket be the gateway's; its port is chosen when it connects, so that one that another connection had a moment ago
+    /// is no hindrance.
+    pub(super) fn bind_to_gateway(&self, socket: &OwnedFd) -> Result<(), Errno> {
+        let _ = setsockopt(socket, sockopt::IpBindAddressNoPort, &true);
+        bind(socket, &SocketAddrV4::new(self.config.gateway, 0))
     }
 
     /// The client's address, unless it means something else to the container: loopback, or the network itself.

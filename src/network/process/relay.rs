@@ -64,6 +64,8 @@ impl Pipes {
 struct Way {
     pipe: Option<Pipe>,
     filled: usize,
+    /// What a receiver has not taken of a little message: before anything else.
+    rest: Vec<u8>,
     stream: bool,
     ended: bool,
     told: bool,
@@ -169,13 +171,15 @@ impl Way {
         buffer: &mut [u8; BUFFER],
     ) -> Result<bool, Errno> {
         let mut moved = false;
-        if self.filled > 0 {
+        if !self.rest.is_empty() {
+            moved |= self.send_rest(to)?;
+        } else if self.filled > 0 {
             moved |= self.drain(to)?;
         }
-        if !self.ended {
-            moved |= if self.stream { self.fill(from, pipes)? } else { self.copy(from, to, pipes, buffer)? };
+        if !self.ended && self.rest.is_empty() {
+            moved |= if self.stream { self.fill(from, pipes)? } else { self.copy(from, to, buffer)? };
         }
-        if self.filled == 0 {
+        if self.filled == 0 && self.rest.is_empty() {
             if !self.stream
                 && let Some(pipe) = self.pipe.take()
             {
@@ -188,6 +192,16 @@ impl Way {
             }
         }
         Ok(moved)
+    }
+
+    fn send_rest(&mut self, to: &OwnedFd) -> Result<bool, Errno> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = again(send(to, &self.rest, flags))?.unwrap_or(0);
+        self.rest.drain(..sent);
+        if self.rest.is_empty() {
+            self.rest = Vec::new();
+        }
+        Ok(sent > 0)
     }
 
     /// From the pipe to the receiver.
@@ -239,13 +253,7 @@ impl Way {
     }
 
     /// Through the buffer, if nothing is before it.
-    fn copy(
-        &mut self,
-        from: &OwnedFd,
-        to: &OwnedFd,
-        pipes: &mut Pipes,
-        buffer: &mut [u8; BUFFER],
-    ) -> Result<bool, Errno> {
+    fn copy(&mut self, from: &OwnedFd, to: &OwnedFd, buffer: &mut [u8; BUFFER]) -> Result<bool, Errno> {
         if self.filled > 0 {
             return Ok(false);
         }
@@ -258,12 +266,7 @@ impl Way {
         self.stream = n == BUFFER;
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let sent = again(send(to, &buffer[..n], flags))?.unwrap_or(0);
-        if sent < n {
-            // An empty pipe holds more than the buffer does.
-            let pipe = pipes.take()?;
-            self.filled = rustix::io::write(&pipe.into, &buffer[sent..n])?;
-            self.pipe = Some(pipe);
-        }
+        self.rest = buffer[sent..n].to_vec();
         Ok(true)
     }
 }

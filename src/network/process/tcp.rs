@@ -126,7 +126,14 @@ impl Network {
 
     /// The kernel has made the connections that were let through.
     pub(super) fn accept_held(&mut self) {
-        while let Ok(accepted) = accept_with(&self.inside.tcp, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        loop {
+            let accepted = match accept_with(&self.inside.tcp, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    self.shed(error, |network| rustix::net::accept(&network.inside.tcp).ok());
+                    return;
+                }
+            };
             let ends = (|| {
                 let source = SocketAddr::try_from(getpeername(&accepted).ok()??).ok()?;
                 let destination = SocketAddr::try_from(getsockname(&accepted).ok()?).ok()?;

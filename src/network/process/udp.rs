@@ -211,7 +211,7 @@ impl Network {
                 let Ok(inside) = self.inside.socket(SocketType::DGRAM) else { continue };
                 let own = self.visible_client(client);
                 if own.is_none_or(|own| bind(&inside, &own).is_err())
-                    && bind(&inside, &SocketAddrV4::new(self.config.gateway, 0)).is_err()
+                    && self.bind_to_gateway(&inside).is_err()
                 {
                     continue;
                 }
@@ -234,6 +234,17 @@ impl Network {
                 flow.moved[1] += length as u64;
                 let _ = send(&flow.inside, &bytes[..length], SendFlags::DONTWAIT);
             }
+        }
+    }
+
+    /// Ends the flows of clients to these ports, which are closed.
+    pub(super) fn forget_clients_of(&mut self, ports: &[usize]) {
+        let of_port = |key: &Key| matches!(key, Key::In(port, _) if ports.contains(port));
+        let flows: Vec<_> =
+            self.flows.iter().filter(|(key, _)| of_port(key)).map(|(k, p)| (*k, *p)).collect();
+        for (key, place) in flows {
+            self.flows.remove(&key);
+            self.remove(place);
         }
     }
 
