@@ -25,6 +25,7 @@ mod packet;
 mod publish;
 mod relay;
 mod resolvers;
+mod table;
 mod tcp;
 mod udp;
 
@@ -43,6 +44,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use table::Table;
 
 /// What a network is.
 #[derive(Clone, Debug)]
@@ -124,47 +126,6 @@ struct Member {
     socket: OwnedFd,
     published: Vec<usize>,
     cable: Option<(i32, String)>,
-}
-
-/// Entities by number.
-#[derive(Default)]
-struct Table {
-    places: Vec<Option<Entity>>,
-    free: Vec<usize>,
-}
-
-impl Table {
-    fn add(&mut self, entity: Entity) -> usize {
-        match self.free.pop() {
-            Some(place) => {
-                self.places[place] = Some(entity);
-                place
-            }
-            None => {
-                self.places.push(Some(entity));
-                self.places.len() - 1
-            }
-        }
-    }
-
-    fn get(&mut self, place: usize) -> Option<&mut Entity> {
-        self.places.get_mut(place)?.as_mut()
-    }
-
-    /// Takes an entity out and keeps its place, for [`Table::put`] or [`Table::forget`].
-    fn take(&mut self, place: usize) -> Option<Entity> {
-        self.places.get_mut(place)?.take()
-    }
-
-    fn put(&mut self, place: usize, entity: Entity) {
-        self.places[place] = Some(entity);
-    }
-
-    /// Frees the place of an entity that was taken out.
-    fn forget(&mut self, place: usize) {
-        self.places[place] = None;
-        self.free.push(place);
-    }
 }
 
 /// The network at work.
@@ -313,14 +274,14 @@ impl Network {
             });
             let mut events: [std::mem::MaybeUninit<epoll::Event>; 256] =
                 [std::mem::MaybeUninit::uninit(); 256];
-            let ready: Vec<usize> = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
-                Ok((events, _)) => events.iter().filter_map(|e| usize::try_from(e.data.u64()).ok()).collect(),
+            let ready: Vec<(usize, bool)> = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
+                Ok((events, _)) => events.iter().filter_map(event).collect(),
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(e) => return Err(e.into()),
             };
             let busy = std::mem::take(&mut self.busy);
-            for place in ready.into_iter().chain(busy) {
-                self.ready(place);
+            for (place, ending) in ready.into_iter().chain(busy.into_iter().map(|place| (place, true))) {
+                self.ready(place, ending);
             }
             if swept.elapsed() >= SWEEP {
                 swept = Instant::now();
@@ -337,7 +298,7 @@ impl Network {
         !self.flows.is_empty() || !self.echoes.is_empty() || self.resolvers.are_asked()
     }
 
-    fn ready(&mut self, place: usize) {
+    fn ready(&mut self, place: usize, ending: bool) {
         match self.table.get(place) {
             None => {}
             Some(Entity::Tun) => self.read_tun(),
@@ -351,16 +312,16 @@ impl Network {
             Some(Entity::Arriving(_)) => self.arrived(place),
             Some(Entity::Published { .. }) => self.accept_clients(place),
             Some(Entity::PublishedDatagrams { .. }) => self.datagrams_of_clients(place),
-            Some(Entity::Relay(_)) => self.relay(place),
+            Some(Entity::Relay(_)) => self.relay(place, ending),
             Some(Entity::Flow(_)) => self.flow(place),
             Some(Entity::Echo(_)) => self.echoed(place),
             Some(Entity::Question(_)) => self.answered(place),
         }
     }
 
-    fn relay(&mut self, place: usize) {
+    fn relay(&mut self, place: usize, ending: bool) {
         let Some(Entity::Relay(mut relay)) = self.table.take(place) else { return };
-        match relay.run(&mut self.pipes, &mut self.buffer) {
+        match relay.run(ending, &mut self.pipes, &mut self.buffer) {
             Ok(relay::State::Waiting) => self.table.put(place, Entity::Relay(relay)),
             Ok(relay::State::Busy) => {
                 self.table.put(place, Entity::Relay(relay));
@@ -392,7 +353,7 @@ impl Network {
         }
         self.table.put(place, Entity::Relay(relay));
         // What came before it was watched.
-        self.relay(place);
+        self.relay(place, true);
     }
 
     /// Puts an entity into the table and watches its descriptor.
@@ -557,6 +518,15 @@ impl Entity {
             Entity::Question(question) => question.descriptors(),
         }
     }
+}
+
+/// The place that an event is for, and whether something may have come to its end there.
+fn event(event: &epoll::Event) -> Option<(usize, bool)> {
+    use epoll::EventFlags;
+    // Copies: the structure is packed.
+    let (data, flags) = (event.data, event.flags);
+    let ending = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+    Some((usize::try_from(data.u64()).ok()?, ending))
 }
 
 fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, place: usize, flags: epoll::EventFlags) -> io::Result<()> {

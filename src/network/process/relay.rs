@@ -66,6 +66,8 @@ struct Way {
     filled: usize,
     /// What a receiver has not taken of a little message: before anything else.
     rest: Vec<u8>,
+    /// Whether all that there was to read has been read: more is told of.
+    is_empty: bool,
     stream: bool,
     ended: bool,
     told: bool,
@@ -123,13 +125,22 @@ impl Relay {
         [self.ways[0].moved, self.ways[1].moved]
     }
 
-    /// Moves what can be moved now. An error is a connection that broke.
-    pub fn run(&mut self, pipes: &mut Pipes, buffer: &mut [u8; BUFFER]) -> Result<State, Errno> {
+    /// Moves what can be moved now; `ending` if one side may have said that it is done. An error is a connection that broke.
+    pub fn run(
+        &mut self,
+        ending: bool,
+        pipes: &mut Pipes,
+        buffer: &mut [u8; BUFFER],
+    ) -> Result<State, Errno> {
+        self.ways.iter_mut().for_each(|way| way.is_empty = false);
         for _ in 0..TURNS {
             let mut moved = false;
             for way in 0..2 {
                 let [from, to] = if way == 0 { [0, 1] } else { [1, 0] };
-                moved |= self.ways[way].step(&self.ends[from], &self.ends[to], pipes, buffer)?;
+                let way = &mut self.ways[way];
+                moved |= way.step(&self.ends[from], &self.ends[to], pipes, buffer)?;
+                // A short read is the last one, unless an end is behind it (epoll(7), edge-triggered).
+                way.is_empty &= !ending;
             }
             if !moved {
                 let done = self.ways.iter().all(|way| way.told);
@@ -254,16 +265,20 @@ impl Way {
 
     /// Through the buffer, if nothing is before it.
     fn copy(&mut self, from: &OwnedFd, to: &OwnedFd, buffer: &mut [u8; BUFFER]) -> Result<bool, Errno> {
-        if self.filled > 0 {
+        if self.filled > 0 || self.is_empty {
             return Ok(false);
         }
-        let Some((n, _)) = again(recv(from, &mut buffer[..], RecvFlags::DONTWAIT))? else { return Ok(false) };
+        let Some((n, _)) = again(recv(from, &mut buffer[..], RecvFlags::DONTWAIT))? else {
+            self.is_empty = true;
+            return Ok(false);
+        };
         if n == 0 {
             self.ended = true;
             return Ok(true);
         }
         self.moved += n as u64;
         self.stream = n == BUFFER;
+        self.is_empty = !self.stream;
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let sent = again(send(to, &buffer[..n], flags))?.unwrap_or(0);
         self.rest = buffer[sent..n].to_vec();
@@ -314,7 +329,7 @@ mod tests {
         std::thread::spawn(move || {
             let (mut pipes, mut buffer) = (Pipes::default(), Box::new([0; BUFFER]));
             let broken = loop {
-                match relay.run(&mut pipes, &mut buffer) {
+                match relay.run(true, &mut pipes, &mut buffer) {
                     Ok(State::Done) => break false,
                     Ok(_) => std::thread::sleep(std::time::Duration::from_micros(50)),
                     Err(_) => break true,
