@@ -22,6 +22,8 @@ pub use crate::netlink::link::Mac;
 pub use address::{HOST, Subnet};
 pub use control::{Flow, Publish, Transport};
 pub use process::Config;
+#[cfg(feature = "fuzzing")]
+pub use process::read_for_fuzzing;
 pub use record::{Listed, Network, Networks, NewNetwork, routes};
 
 use crate::diagnose::Diagnose;

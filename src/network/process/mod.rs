@@ -18,6 +18,8 @@
 mod confine;
 mod dns;
 mod flows;
+#[cfg(feature = "fuzzing")]
+mod fuzzing;
 mod icmp;
 mod inside;
 mod names;
@@ -28,6 +30,9 @@ mod resolvers;
 mod table;
 mod tcp;
 mod udp;
+
+#[cfg(feature = "fuzzing")]
+pub use fuzzing::read_for_fuzzing;
 
 use super::address::{HOST, Subnet};
 use super::control::{self, Attach, Attached, Request};
