@@ -72,6 +72,19 @@ fn several_containers_of_one_alias_take_turns() {
     let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
     let firsts: std::collections::BTreeSet<String> = told.lines().take(8).map(first).collect();
     assert_eq!(firsts, [address("one"), address("two")].into(), "{told}");
+    // By TCP too, with its length before it (RFC 1035, 4.2.2): two questions on one connection, in two pieces.
+    let gateway = engine.inspect("one", "{{.NetworkSettings.Gateway}}");
+    let question = "\\x00\\x16\\x00\\x07\\x01\\x00\\x00\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x04both\\x00\\x00\\x01\\x00\\x01";
+    let script = format!(
+        "exec 3<>/dev/tcp/{gateway}/53; printf '{question}\\x00' >&3; sleep 0.2; printf '{}' >&3; head -c 112 <&3 | od -An -tx1 -v",
+        &question[4..]
+    );
+    let told = asked(&engine, "one", &script).replace(char::is_whitespace, "");
+    for name in ["one", "two"] {
+        let octets = address(name).parse::<std::net::Ipv4Addr>().unwrap().octets();
+        let record: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+        assert_eq!(told.matches(&record).count(), 2, "{told}");
+    }
 }
 
 #[test]

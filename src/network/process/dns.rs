@@ -3,10 +3,10 @@
 //! they are is looked up again when the host's resolv.conf has changed (a VPN, another Wi-Fi).
 
 use super::resolvers::{self, Host, Reply, Server};
-use super::{Entity, Network, names, relay, watch};
+use super::{Entity, Network, names, watch};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, recv, recvfrom, send, sendto};
+use rustix::net::{RecvFlags, SendFlags, SocketType, recv, recvfrom, send, sendto};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -92,7 +92,7 @@ impl Question {
 /// The host's name servers, and who waits for them.
 #[derive(Debug, Default)]
 pub(super) struct Resolvers {
-    host: Host,
+    pub(super) host: Host,
     asked: Vec<(usize, IpAddr)>,
 }
 
@@ -118,10 +118,10 @@ impl Network {
             let Ok((length, _, Some(from))) = received else { return };
             let Ok(client) = SocketAddr::try_from(from) else { continue };
             let question = &bytes[..length];
-            let known = if self.config.names { &self.names[..] } else { &[] };
-            let answer = names::answer(question, known, !self.config.internal, self.turn)
-                .or_else(|| self.known_elsewhere(question, client))
-                .or_else(|| self.config.internal.then(|| names::refusal(question)).flatten());
+            let answer = self
+                .own_answer(question, client)
+                .or_else(|| self.config.internal.then(|| names::refusal(question)).flatten())
+                .map(|answer| names::fitting(question, answer));
             self.turn = self.turn.wrapping_add(1);
             if let Some(answer) = answer {
                 self.tell(client, &answer);
@@ -132,6 +132,13 @@ impl Network {
                 self.ask(client, question);
             }
         }
+    }
+
+    /// What is known here.
+    pub(super) fn own_answer(&self, question: &[u8], client: SocketAddr) -> Option<Vec<u8>> {
+        let known = if self.config.names { &self.names[..] } else { &[] };
+        names::answer(question, known, !self.config.internal, self.turn)
+            .or_else(|| self.known_elsewhere(question, client))
     }
 
     /// The answer of another network that the client is on.
@@ -208,28 +215,11 @@ impl Network {
         self.resolvers.asked.retain(|(asked, _)| *asked != place);
     }
 
-    /// Questions whose answers do not fit into a datagram.
-    pub(super) fn accept_questions(&mut self) {
-        while let Ok(client) = accept_with(&self.inside.dns_tcp, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
-        {
-            if self.config.internal {
-                relay::reset(&client);
-                continue;
-            }
-            let mut servers = self.resolvers.host.order().into_iter();
-            let server = servers.find_map(|server| server.connect(SocketType::STREAM).ok());
-            match server {
-                // A relay waits for a connection that is being made as it does for a slow one.
-                Some(server) => self.join(client, server, None),
-                None => relay::reset(&client),
-            }
-        }
-    }
-
     pub(super) fn sweep_questions(&mut self, now: Instant) {
         for (place, _) in self.resolvers.asked.clone() {
             let Some(Entity::Question(mut question)) = self.table.take(place) else { continue };
             if now.duration_since(question.since) > PATIENCE {
+                self.tell_failure(&question);
                 self.forget_question(place);
                 continue;
             }

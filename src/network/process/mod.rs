@@ -17,6 +17,7 @@
 
 mod confine;
 mod dns;
+mod dns_tcp;
 mod flows;
 #[cfg(feature = "fuzzing")]
 mod fuzzing;
@@ -125,6 +126,8 @@ enum Entity {
     Echo(icmp::Echo),
     /// A question to one of the host's name servers.
     Question(dns::Question),
+    /// A client of the name server, by TCP.
+    Asking(dns_tcp::Asking),
 }
 
 struct Member {
@@ -144,6 +147,7 @@ pub(super) struct Network {
     pending: HashMap<(SocketAddrV4, SocketAddrV4), usize>,
     flows: HashMap<udp::Key, usize>,
     echoes: HashMap<icmp::Key, usize>,
+    asking: Vec<usize>,
     resolvers: dns::Resolvers,
     pipes: Pipes,
     buffer: Box<[u8; BUFFER]>,
@@ -214,6 +218,7 @@ impl Network {
             pending: HashMap::new(),
             flows: HashMap::new(),
             echoes: HashMap::new(),
+            asking: Vec::new(),
             resolvers: dns::Resolvers::default(),
             pipes: Pipes::default(),
             buffer: Box::new([0; BUFFER]),
@@ -300,7 +305,10 @@ impl Network {
 
     /// Whether anything in the table has a time at which it ends by itself.
     fn table_times(&self) -> bool {
-        !self.flows.is_empty() || !self.echoes.is_empty() || self.resolvers.are_asked()
+        !self.flows.is_empty()
+            || !self.echoes.is_empty()
+            || !self.asking.is_empty()
+            || self.resolvers.are_asked()
     }
 
     fn ready(&mut self, place: usize, ending: bool) {
@@ -320,6 +328,7 @@ impl Network {
             Some(Entity::Relay(_)) => self.relay(place, ending),
             Some(Entity::Flow(_)) => self.flow(place),
             Some(Entity::Echo(_)) => self.echoed(place),
+            Some(Entity::Asking(_)) => self.asked(place),
             Some(Entity::Question(_)) => self.answered(place),
         }
     }
@@ -345,7 +354,10 @@ impl Network {
 
     /// Joins two connected sockets, the container's first. Neither is watched yet.
     fn join(&mut self, container: OwnedFd, remote: OwnedFd, whose: Option<Whose>) {
-        let relay = Relay::new(container, remote, whose);
+        self.join_relay(Relay::new(container, remote, whose));
+    }
+
+    fn join_relay(&mut self, relay: Relay) {
         let place = self.table.add(Entity::Tun);
         let flags =
             epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
@@ -398,6 +410,7 @@ impl Network {
         self.sweep_pending(now);
         self.sweep_flows(now);
         self.sweep_echoes(now);
+        self.sweep_asking(now);
         self.sweep_questions(now);
         if std::mem::take(&mut self.swollen)
             && let Some(program) = &self.program
@@ -519,6 +532,7 @@ impl Entity {
             }
             Entity::Relay(relay) => relay.ends().to_vec(),
             Entity::Flow(flow) => flow.descriptors(),
+            Entity::Asking(asking) => vec![asking.client.as_fd()],
             Entity::Echo(echo) => vec![echo.socket.as_fd()],
             Entity::Question(question) => question.descriptors(),
         }

@@ -101,6 +101,18 @@ pub(super) fn refusal(question: &[u8]) -> Option<Vec<u8>> {
     answer.to_vec().ok()
 }
 
+/// An answer as a datagram: one that is more than the client takes says so instead (TC), and the client asks by TCP.
+pub(super) fn fitting(question: &[u8], answer: Vec<u8>) -> Vec<u8> {
+    let Ok(question) = Message::from_vec(question) else { return answer };
+    if answer.len() <= usize::from(question.max_payload()) {
+        return answer;
+    }
+    let mut short = reply(&question);
+    short.metadata.truncation = true;
+    short.add_queries(question.queries.clone());
+    short.to_vec().unwrap_or_default()
+}
+
 fn reply(question: &Message) -> Message {
     let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
     answer.metadata.recursion_desired = question.metadata.recursion_desired;
@@ -167,6 +179,29 @@ mod tests {
         assert_eq!(answer(&ask("host.docker.internal.", RecordType::A), &known(), false, 0), None);
         let refused = Message::from_vec(&refusal(&ask("example.", RecordType::A)).unwrap()).unwrap();
         assert_eq!(refused.metadata.response_code, ResponseCode::NXDomain);
+    }
+
+    #[test]
+    fn an_answer_that_does_not_fit_is_told_to_be_asked_for_by_tcp() {
+        let names = |last| Names {
+            owner: 1,
+            address: Ipv4Addr::new(10, 89, 0, last),
+            names: vec!["many".into()],
+            others: Vec::new(),
+        };
+        let known: Vec<_> = (0..60).map(names).collect();
+        let mut question = Message::from_vec(&ask("many.", RecordType::A)).unwrap();
+        let told = |question: &Message| {
+            let question = question.to_vec().unwrap();
+            let whole = answer(&question, &known, true, 0).unwrap();
+            let told = Message::from_vec(&fitting(&question, whole)).unwrap();
+            (told.metadata.truncation, told.answers.len(), told.queries.len())
+        };
+        assert_eq!(told(&question), (true, 0, 1));
+        let mut edns = hickory_proto::op::Edns::new();
+        edns.set_max_payload(1232);
+        question.set_edns(edns);
+        assert_eq!(told(&question), (false, 60, 1));
     }
 
     #[test]

@@ -110,6 +110,13 @@ impl Relay {
         Self { ends: [container, remote], ways: Default::default(), whose }
     }
 
+    /// With what the container has said already.
+    pub fn after(mut self, said: Vec<u8>) -> Self {
+        self.ways[0].moved = said.len() as u64;
+        self.ways[0].rest = said;
+        self
+    }
+
     /// Whose it is.
     pub fn whose(&self) -> Option<Whose> {
         self.whose
