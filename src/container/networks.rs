@@ -313,7 +313,11 @@ impl<'a> Connections<'a> {
         let wanted = joined(&record.network);
         let way_before = self.way().map(|way| self.list[way].member.lease().network().id.clone());
         let is_wanted = |network: &str| wanted.iter().any(|joined| joined.network == network);
-        self.list.retain(|connection| is_wanted(&connection.member.lease().network().name));
+        let network_of = |connection: &Connection| connection.member.lease().network().name.clone();
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            self.list.drain(..).partition(|connection| is_wanted(&network_of(connection)));
+        self.list = kept;
+        gone.into_iter().for_each(|connection| connection.member.detach());
         let mut added = Vec::new();
         for joined in &wanted {
             let lease_of =

@@ -246,6 +246,13 @@ impl Member {
         control::send(&self.socket, &Request::Others(self.lease.others.clone()), None).map_err(talk(action))
     }
 
+    /// Disconnects the container, and waits until its cable is gone. A process of the network that has ended has taken it along.
+    pub fn detach(self) {
+        if control::send(&self.socket, &Request::Detach, None).is_ok() {
+            let _ = control::receive::<Attached>(&self.socket);
+        }
+    }
+
     /// Does it all again with another process of the network.
     pub fn reattach(&mut self, namespace: &OwnedFd, publish: &[Publish]) -> Result<(), Error> {
         self.socket = self.lease.connect()?;

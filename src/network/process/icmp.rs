@@ -113,17 +113,11 @@ impl Network {
     }
 
     pub(super) fn sweep_echoes(&mut self, now: Instant) {
-        let table = &mut self.table;
-        let old: Vec<_> = self
-            .echoes
-            .iter()
-            .filter(|(_, place)| match table.get(**place) {
-                Some(Entity::Echo(echo)) => now.duration_since(echo.used) > IDLE,
-                _ => true,
-            })
-            .map(|(key, place)| (*key, *place))
-            .collect();
-        for (key, place) in old {
+        let is_over = |entity: &Entity| match entity {
+            Entity::Echo(echo) => now.duration_since(echo.used) > IDLE,
+            _ => true,
+        };
+        for (key, place) in self.table.over(&self.echoes, is_over) {
             self.echoes.remove(&key);
             self.remove(place);
         }

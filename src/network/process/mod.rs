@@ -21,6 +21,7 @@ mod dns_tcp;
 mod flows;
 #[cfg(feature = "fuzzing")]
 mod fuzzing;
+mod host;
 mod icmp;
 mod inside;
 mod names;
@@ -39,11 +40,10 @@ use super::address::{HOST, Subnet};
 use super::control::{self, Attach, Attached, Request};
 use crate::kernel::memory::Program;
 use crate::netlink::{Refused, link};
+use host::{host_address, host_mtu, outside};
 use inside::Inside;
-use nix::sys::socket::{getsockopt, sockopt};
 use relay::{BUFFER, Pipes, Relay, Whose};
 use rustix::event::epoll;
-use rustix::net::SocketType;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -550,36 +550,6 @@ fn event(event: &epoll::Event) -> Option<(usize, bool)> {
 
 fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, place: usize, flags: epoll::EventFlags) -> io::Result<()> {
     Ok(epoll::add(epoll, fd, epoll::EventData::new_u64(place as u64), flags)?)
-}
-
-/// A socket towards the world, non-blocking.
-fn outside(kind: SocketType) -> io::Result<OwnedFd> {
-    use rustix::net::{AddressFamily, SocketFlags, socket_with};
-    Ok(socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
-}
-
-/// A socket that goes the way of the host's default route.
-fn way_out() -> Option<std::net::UdpSocket> {
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
-    // Connecting sends nothing; it only picks a route. The address is one for documentation (RFC 5737).
-    socket.connect("192.0.2.1:9").ok()?;
-    Some(socket)
-}
-
-/// What the host's way out takes in one packet; what is nearly everywhere, if there is none.
-fn host_mtu() -> u16 {
-    let mtu = way_out().and_then(|socket| getsockopt(&socket, sockopt::IpMtu).ok());
-    let mtu = mtu.and_then(|mtu| u16::try_from(mtu).ok()).unwrap_or(1500);
-    mtu.max(super::MIN_MTU)
-}
-
-/// The address of the host that the world sees: that of its default route.
-fn host_address() -> Option<Ipv4Addr> {
-    let socket = way_out()?;
-    match socket.local_addr().ok()? {
-        std::net::SocketAddr::V4(v4) if !v4.ip().is_loopback() && !v4.ip().is_unspecified() => Some(*v4.ip()),
-        _ => None,
-    }
 }
 
 impl Network {

@@ -1,6 +1,7 @@
 //! Where entities are kept: an event of epoll(7) names a place.
 
 use super::Entity;
+use std::collections::HashMap;
 
 /// Entities by number.
 #[derive(Default)]
@@ -31,6 +32,16 @@ impl Table {
     /// Takes an entity out and keeps its place, for [`Table::put`] or [`Table::forget`].
     pub(super) fn take(&mut self, place: usize) -> Option<Entity> {
         self.places.get_mut(place)?.take()
+    }
+
+    /// Those of these entries whose entity is over, or gone.
+    pub(super) fn over<K: Copy>(
+        &self,
+        places: &HashMap<K, usize>,
+        is_over: impl Fn(&Entity) -> bool,
+    ) -> Vec<(K, usize)> {
+        let is_over = |place: usize| self.places.get(place).and_then(Option::as_ref).is_none_or(&is_over);
+        places.iter().filter(|(_, place)| is_over(**place)).map(|(key, place)| (*key, *place)).collect()
     }
 
     pub(super) fn put(&mut self, place: usize, entity: Entity) {

@@ -154,17 +154,11 @@ impl Network {
     }
 
     pub(super) fn sweep_pending(&mut self, now: Instant) {
-        let table = &mut self.table;
-        let old: Vec<_> = self
-            .pending
-            .iter()
-            .filter(|(_, place)| match table.get(**place) {
-                Some(Entity::Pending(pending)) => now.duration_since(pending.since) > GIVE_UP,
-                _ => true,
-            })
-            .map(|(key, place)| (*key, *place))
-            .collect();
-        for (key, place) in old {
+        let is_over = |entity: &Entity| match entity {
+            Entity::Pending(pending) => now.duration_since(pending.since) > GIVE_UP,
+            _ => true,
+        };
+        for (key, place) in self.table.over(&self.pending, is_over) {
             self.pending.remove(&key);
             self.remove(place);
         }

@@ -249,17 +249,11 @@ impl Network {
     }
 
     pub(super) fn sweep_flows(&mut self, now: Instant) {
-        let table = &mut self.table;
-        let old: Vec<_> = self
-            .flows
-            .iter()
-            .filter(|(_, place)| match table.get(**place) {
-                Some(Entity::Flow(flow)) => now.duration_since(flow.used) > IDLE,
-                _ => true,
-            })
-            .map(|(key, place)| (*key, *place))
-            .collect();
-        for (key, place) in old {
+        let is_over = |entity: &Entity| match entity {
+            Entity::Flow(flow) => now.duration_since(flow.used) > IDLE,
+            _ => true,
+        };
+        for (key, place) in self.table.over(&self.flows, is_over) {
             self.flows.remove(&key);
             self.remove(place);
         }
