@@ -14,6 +14,8 @@ type Result<T> = std::result::Result<T, Wrong>;
 
 /// How far `range` counts: `{{range 9999999999}}` would be as good as endless.
 const LONGEST: u64 = 100_000;
+/// How often all of a template's loops go round: a few of them in one another would be as good as endless, too.
+const TURNS: usize = 200_000;
 
 enum Flow {
     On,
@@ -25,10 +27,11 @@ struct Run<'a> {
     root: &'a Value,
     variables: Vec<(String, Value)>,
     out: String,
+    turns: usize,
 }
 
 pub fn render(nodes: &[Node], value: &Value) -> Result<String> {
-    let mut run = Run { root: value, variables: Vec::new(), out: String::new() };
+    let mut run = Run { root: value, variables: Vec::new(), out: String::new(), turns: 0 };
     run.nodes(nodes, value)?;
     Ok(run.out)
 }
@@ -101,6 +104,11 @@ impl Run<'_> {
                 return Err(Wrong { span: whole(over), why });
             }
         };
+        self.turns = self.turns.saturating_add(items.len() + 1);
+        if self.turns > TURNS {
+            let why = format!("the template's ranges go round more than {TURNS} times in all");
+            return Err(Wrong { span: whole(over), why });
+        }
         if items.is_empty() {
             return self.nodes(otherwise, dot);
         }

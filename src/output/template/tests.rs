@@ -88,6 +88,7 @@ fn what_does_not_fit_is_said_in_gos_words() {
         ("{{$x}}", "undefined variable"),
         ("{{range .Big}}{{end}}", "range can't iterate over 18446744073709551615"),
         ("{{range .Name}}{{end}}", "range can't iterate over web"),
+        ("{{range 1000}}{{range 1000}}{{range 1000}}x{{end}}{{end}}{{end}}", "more than 200000 times in all"),
         ("{{truncate .Name}}", "wrong number of args for truncate: want 2 got 1"),
     ] {
         let error = render(text).unwrap_err();
