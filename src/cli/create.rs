@@ -5,7 +5,7 @@ use super::engine::Engine;
 use super::{Action, Context, Entry, Error, parse};
 use crate::container::create::{Created, create};
 use crate::container::request::{MountSource, NetworkMode};
-use crate::container::{lifecycle, recover};
+use crate::container::{self, lifecycle, recover};
 use crate::image::ImageStore;
 use crate::network::{self, Network, Networks, Publish};
 use crate::output;
@@ -73,18 +73,16 @@ pub(super) fn make(engine: &Engine, options: &CreateOptions) -> anyhow::Result<C
     if let NetworkMode::Named(several) = &mut request.network {
         // Until the record names them.
         held = Some(networks.hold()?);
-        let mut way: Option<Network> = None;
+        let mut all: Vec<Network> = Vec::new();
         for joined in several {
             let found = networks.find(&joined.network)?;
             joined.network.clone_from(&found.name);
-            if !joined.aliases.is_empty() && !found.names {
-                return Err(network::Error::Nameless(found.name).into());
-            }
-            if way.as_ref().is_none_or(|way| way.internal) {
-                way = Some(found);
-            }
+            found.check_aliases(&joined.aliases)?;
+            all.push(found);
         }
-        way.map_or(Ok(()), |way| way.config().check_publish(&request.publish))?;
+        if let Some(way) = container::networks::way(all.iter().map(|network| network.internal)) {
+            all[way].config().check_publish(&request.publish)?;
+        }
     }
     let created = create(&engine.paths, &engine.identity, &request, image.as_ref())?;
     drop(held);

@@ -137,8 +137,7 @@ mod tests {
     use crate::output::template;
     use crate::state::Paths;
 
-    #[test]
-    fn an_image_has_dockers_fields_and_templates_find_what_it_does_not_say() {
+    fn stores() -> (tempfile::TempDir, Stores) {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::discover(Some(&dir.path().join("data")), Some(&dir.path().join("run"))).unwrap();
         paths.prepare().unwrap();
@@ -146,6 +145,12 @@ mod tests {
             images: ImageStore::open(&paths),
             layers: LayerStore::open(&paths, Ownership::SingleId),
         };
+        (dir, stores)
+    }
+
+    #[test]
+    fn an_image_has_dockers_fields_and_templates_find_what_it_does_not_say() {
+        let (_dir, stores) = stores();
         let config =
             br#"{"created":"2026-01-02T03:04:05Z","architecture":"arm64","os":"linux","variant":"v8",
             "config":{"Cmd":["sh"],"ExposedPorts":{"80/tcp":{}},"Labels":{"a":"b"}},
@@ -169,13 +174,7 @@ mod tests {
 
     #[test]
     fn what_its_manifest_says_is_shown() {
-        let dir = tempfile::tempdir().unwrap();
-        let paths = Paths::discover(Some(&dir.path().join("data")), Some(&dir.path().join("run"))).unwrap();
-        paths.prepare().unwrap();
-        let stores = Stores {
-            images: ImageStore::open(&paths),
-            layers: LayerStore::open(&paths, Ownership::SingleId),
-        };
+        let (_dir, stores) = stores();
         let docker = "application/vnd.docker.distribution.manifest.v2+json";
         let typed = format!(r#"{{"mediaType":"{docker}","annotations":{{"org.example.a":"b"}}}}"#);
         for (number, (manifest, expected)) in [

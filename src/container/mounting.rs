@@ -346,7 +346,7 @@ pub(super) fn write_files(
     leases: &[&Lease],
 ) -> Result<Vec<(PathBuf, String)>, Error> {
     let settings = &record.settings;
-    let way = super::networks::way(leases.iter().copied()).map(|way| leases[way]);
+    let way = super::networks::way_of(leases.iter().copied()).map(|way| leases[way]);
     let host = record.spec.network == Network::Host;
     let mut files: Vec<(&str, Vec<u8>)> = Vec::new();
     let of_host = HostFiles::read();

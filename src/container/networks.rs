@@ -13,9 +13,8 @@ use super::record::{Live, OnNetwork, Record, Started};
 use super::request::{Joined, NetworkMode};
 use super::session::{Companion, Ending, Failure};
 use super::store::{Container, Places};
-use crate::diagnose::Diagnose;
 use crate::kernel::process::Child;
-use crate::network::{Lease, Member, Network, Networks, Publish, Wish};
+use crate::network::{Config, Lease, Member, Network, Networks, Publish, Wish};
 use crate::sandbox::{self, Interface};
 use crate::state::{self, Durability, Lock, Paths};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -46,9 +45,7 @@ pub fn connect(paths: &Paths, container: &Container, joined: Joined) -> Result<(
     let networks = Networks::new(paths);
     let _lock = networks.change()?;
     let network = networks.find(&joined.network)?;
-    if !joined.aliases.is_empty() && !network.names {
-        return Err(crate::network::Error::Nameless(network.name).into());
-    }
+    network.check_aliases(&joined.aliases)?;
     let joined = Joined { network: network.name, ..joined };
     change(paths, container, |now| {
         if now.iter().any(|other| other.network == joined.network) {
@@ -157,7 +154,7 @@ pub(super) fn lease(paths: &Paths, record: &Record, places: &Places) -> Result<V
         let had = started.as_ref().and_then(|started| started.address(&joined.network));
         leases.push(take(paths, record, joined, number, had)?);
     }
-    if let Some(way) = way(leases.iter()) {
+    if let Some(way) = way_of(leases.iter()) {
         leases[way].network().check_publish(&record.publish)?;
     }
     let ids: Vec<String> = leases.iter().map(|lease| lease.network().id.clone()).collect();
@@ -197,9 +194,15 @@ fn take(
     Ok(Lease::take(paths, network.config(), wish, runs)?)
 }
 
-/// Which of the networks is the way to everything else.
-pub(super) fn way<'a>(leases: impl Iterator<Item = &'a Lease> + Clone) -> Option<usize> {
-    leases.clone().position(|lease| !lease.network().internal).or((leases.count() > 0).then_some(0))
+/// Which of a container's networks, of which this says whether they are internal, is the way to everything else.
+pub fn way(mut internal: impl Iterator<Item = bool> + Clone) -> Option<usize> {
+    let any = internal.clone().next().map(|_| 0);
+    internal.position(|internal| !internal).or(any)
+}
+
+/// The same, of addresses on networks.
+pub(super) fn way_of<'a>(leases: impl Iterator<Item = &'a Lease> + Clone) -> Option<usize> {
+    way(leases.map(|lease| lease.network().internal))
 }
 
 /// The network namespace of a container's first process. To be asked for before that goes on: later nobody may look
@@ -211,7 +214,7 @@ pub(super) fn namespace_of(child: &Child) -> Result<OwnedFd, Error> {
 
 /// What its first process has to set up.
 pub(super) fn interfaces(members: &[Member]) -> Vec<Interface> {
-    let way = way(members.iter().map(Member::lease));
+    let way = way_of(members.iter().map(Member::lease));
     members.iter().enumerate().map(|(i, member)| interface(member.lease(), way == Some(i))).collect()
 }
 
@@ -229,6 +232,12 @@ fn interface(lease: &Lease, is_way: bool) -> Interface {
 struct Connection {
     member: Member,
     lost: bool,
+}
+
+impl Connection {
+    fn network(&self) -> &Config {
+        self.member.lease().network()
+    }
 }
 
 /// A container's connections to its networks. One is made again when the network's process is killed: the container keeps its
@@ -264,7 +273,7 @@ impl<'a> Connections<'a> {
     }
 
     fn way(&self) -> Option<usize> {
-        way(self.list.iter().map(|connection| connection.member.lease()))
+        way_of(self.list.iter().map(|connection| connection.member.lease()))
     }
 
     /// Its ports, as they are on the host.
@@ -308,21 +317,23 @@ impl<'a> Connections<'a> {
 
     /// Brings the container to the networks that are written down for it.
     fn follow(&mut self) -> Result<(), Error> {
+        for which in 0..self.list.len() {
+            if self.list[which].lost {
+                self.restore(which)?;
+            }
+        }
         let mut record = self.record.clone();
         load(&mut record, self.places)?;
         let wanted = joined(&record.network);
-        let way_before = self.way().map(|way| self.list[way].member.lease().network().id.clone());
+        let way_before = self.way().map(|way| self.list[way].network().id.clone());
         let is_wanted = |network: &str| wanted.iter().any(|joined| joined.network == network);
-        let network_of = |connection: &Connection| connection.member.lease().network().name.clone();
         let (kept, gone): (Vec<_>, Vec<_>) =
-            self.list.drain(..).partition(|connection| is_wanted(&network_of(connection)));
+            self.list.drain(..).partition(|connection| is_wanted(&connection.network().name));
         self.list = kept;
         gone.into_iter().for_each(|connection| connection.member.detach());
         let mut added = Vec::new();
         for joined in &wanted {
-            let lease_of =
-                |connection: &Connection| connection.member.lease().network().name == joined.network;
-            if self.list.iter().any(lease_of) {
+            if self.list.iter().any(|connection| connection.network().name == joined.network) {
                 continue;
             }
             let taken = |number| self.list.iter().any(|c| c.member.lease().wish().number == number);
@@ -332,16 +343,15 @@ impl<'a> Connections<'a> {
             added.push(interface(member.lease(), false));
             self.list.push(Connection { member, lost: false });
         }
-        sandbox::set_up_interfaces(&self.namespace, &added, None)?;
-        let ids: Vec<String> = self.list.iter().map(|c| c.member.lease().network().id.clone()).collect();
+        if !added.is_empty() {
+            sandbox::set_up_interfaces(&self.namespace, &added, None)?;
+        }
+        let ids: Vec<String> = self.list.iter().map(|connection| connection.network().id.clone()).collect();
         for connection in &mut self.list {
             connection.member.set_others(&ids)?;
         }
         if let Some(way) = self.way() {
-            let (id, gateway) = {
-                let network = self.list[way].member.lease().network();
-                (network.id.clone(), network.gateway)
-            };
+            let Config { id, gateway, .. } = self.list[way].network().clone();
             if way_before != Some(id) {
                 // The ports go with it.
                 if !self.published.is_empty() {
@@ -386,12 +396,6 @@ impl Companion for Connections<'_> {
     }
 
     fn changed(&mut self) -> Result<(), Failure> {
-        let failure = |error: &dyn Diagnose| Failure::of(error);
-        for which in 0..self.list.len() {
-            if self.list[which].lost {
-                self.restore(which).map_err(|error| failure(&error))?;
-            }
-        }
-        self.follow().map_err(|error| failure(&error))
+        self.follow().map_err(|error| Failure::of(&error))
     }
 }

@@ -105,6 +105,14 @@ impl Network {
         }
     }
 
+    /// Whether its containers can have other names there.
+    pub fn check_aliases(&self, aliases: &[String]) -> Result<(), Error> {
+        match self.names || aliases.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Nameless(self.name.clone())),
+        }
+    }
+
     /// What its process must know.
     pub fn config(&self) -> Config {
         Config {

@@ -3,8 +3,7 @@
 use crate::cli::args::{Given, list, operands, option, switch};
 use crate::cli::parse::{self, Invalid};
 use crate::cli::{Action, Context, Entry, Error};
-use crate::network;
-use crate::network::{Networks, NewNetwork, Subnet, routes};
+use crate::network::{self, Networks, NewNetwork, Subnet, routes};
 use crate::output;
 use clap::{ArgMatches, Command};
 

@@ -118,10 +118,7 @@ impl Network {
             let Ok((length, _, Some(from))) = received else { return };
             let Ok(client) = SocketAddr::try_from(from) else { continue };
             let question = &bytes[..length];
-            let answer = self
-                .own_answer(question, client)
-                .or_else(|| self.config.internal.then(|| names::refusal(question)).flatten())
-                .map(|answer| names::fitting(question, answer));
+            let answer = self.own_answer(question, client).map(|answer| names::fitting(question, answer));
             self.turn = self.turn.wrapping_add(1);
             if let Some(answer) = answer {
                 self.tell(client, &answer);
@@ -134,11 +131,12 @@ impl Network {
         }
     }
 
-    /// What is known here.
+    /// What is known here, or that nobody can be asked.
     pub(super) fn own_answer(&self, question: &[u8], client: SocketAddr) -> Option<Vec<u8>> {
         let known = if self.config.names { &self.names[..] } else { &[] };
         names::answer(question, known, !self.config.internal, self.turn)
             .or_else(|| self.known_elsewhere(question, client))
+            .or_else(|| self.config.internal.then(|| names::refusal(question)).flatten())
     }
 
     /// The answer of another network that the client is on.

@@ -2,7 +2,7 @@
 //! for more is joined with one of the host's name servers, with what it has said so far.
 
 use super::relay::{self, Relay};
-use super::{Entity, Network, names};
+use super::{Entity, Network};
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, getpeername, recv, send};
@@ -89,7 +89,6 @@ impl Network {
     fn known(&self, question: &[u8], client: &OwnedFd) -> Option<Vec<u8>> {
         let client = SocketAddr::try_from(getpeername(client).ok()??).ok()?;
         self.own_answer(question, client)
-            .or_else(|| self.config.internal.then(|| names::refusal(question)).flatten())
     }
 
     fn ask_by_tcp(&mut self, asking: Asking) {
