@@ -32,6 +32,11 @@ impl Digest {
         Self(raw)
     }
 
+    /// The raw 32 bytes.
+    pub fn raw(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The 64 hexadecimal digits, without the algorithm.
     pub fn hex(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";

@@ -174,8 +174,8 @@ fn parse_unix(text: &str) -> Option<Timestamp> {
     rest.is_empty().then_some(Timestamp { seconds: digits(whole.as_bytes())?, nanos })
 }
 
-/// A duration as Go's time.ParseDuration reads it, in nanoseconds.
-fn parse_go_duration(text: &str) -> Option<i64> {
+/// A duration as Go's time.ParseDuration reads it (`1h2m3.5s`, `-7ms`), in nanoseconds; a lone `0` is none here.
+pub fn parse_go_duration(text: &str) -> Option<i64> {
     let (sign, mut rest) = match text.as_bytes().first()? {
         b'-' => (-1, &text[1..]),
         b'+' => (1, &text[1..]),

@@ -71,19 +71,37 @@ pub fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     }
 }
 
-/// Makes a tun(4) interface of this name and index in the calling thread's network namespace, for IP packets without
-/// any header, non-blocking. It is gone when its descriptor is closed. Needs CAP_NET_ADMIN in the namespace's owner.
-pub fn open_tun(name: &str, index: i32) -> io::Result<OwnedFd> {
+/// Opens the driver, and makes an interface of this name, index and kind in the calling thread's network namespace.
+fn open_driver(name: &str, index: i32, flags: libc::c_int) -> io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let tun = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
+    let mode = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let driver = rustix::fs::open("/dev/net/tun", mode, Mode::empty())?;
     // SAFETY: TUNSETIFINDEX reads an int that outlives the call.
-    let result = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFINDEX as _, &raw const index) };
+    let result = unsafe { libc::ioctl(driver.as_raw_fd(), libc::TUNSETIFINDEX as _, &raw const index) };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    let mut request = request(name, libc::IFF_TUN | libc::IFF_NO_PI);
+    let mut request = request(name, flags | libc::IFF_NO_PI);
     // SAFETY: TUNSETIFF reads and writes an initialised `ifreq` that outlives the call.
-    let result = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };
-    if result == 0 { Ok(tun) } else { Err(io::Error::last_os_error()) }
+    let result = unsafe { libc::ioctl(driver.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };
+    if result == 0 { Ok(driver) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes a tun(4) interface of this name and index in the calling thread's network namespace, for IP packets without
+/// any header, non-blocking. It is gone when its descriptor is closed. Needs CAP_NET_ADMIN in the namespace's owner.
+pub fn open_tun(name: &str, index: i32) -> io::Result<OwnedFd> {
+    open_driver(name, index, libc::IFF_TUN)
+}
+
+/// The same for Ethernet frames behind a virtio_net_hdr, with which the kernel leaves checksums and the segmentation of TCP to
+/// whoever reads them (linux/if_tun.h).
+pub fn open_tap(name: &str, index: i32) -> io::Result<OwnedFd> {
+    const TUN_F_CSUM: libc::c_ulong = 1;
+    const TUN_F_TSO4: libc::c_ulong = 2;
+    const TUN_F_TSO6: libc::c_ulong = 4;
+    let tap = open_driver(name, index, libc::IFF_TAP | libc::IFF_VNET_HDR)?;
+    let offloads = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
+    // SAFETY: TUNSETOFFLOAD takes a number.
+    let result = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETOFFLOAD as _, offloads) };
+    if result == 0 { Ok(tap) } else { Err(io::Error::last_os_error()) }
 }

@@ -4,7 +4,7 @@
 //! is one list of messages.
 
 use super::{CREATE, EXCLUSIVE, Message};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// A hardware address.
@@ -48,6 +48,15 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+
+/// Gives an interface that is down its hardware address, MTU and queue.
+pub fn hardware(index: i32, mac: Mac, mtu: u32, queue: u32) -> Message {
+    const IFLA_TXQLEN: u16 = 13;
+    link("set an interface's hardware address", 0, index, false)
+        .attribute(IFLA_ADDRESS, &mac)
+        .number(IFLA_MTU, mtu)
+        .number(IFLA_TXQLEN, queue)
+}
 
 /// A bridge, up.
 pub fn bridge(name: &str, index: i32, mac: Mac) -> Message {
@@ -131,17 +140,17 @@ pub fn isolate(index: i32) -> Message {
 /// Lets an interface ask for a neighbour's hardware address every 20 ms, for a second in all, instead of three times a second
 /// apart (arp(7), `retrans_time_ms` and `mcast_solicit`): a bridge lets nothing through until the kernel has noticed, in its
 /// own time, that a cable's two ends are up, and what is asked before that is lost.
-pub fn patient_neighbours(index: i32) -> Message {
+pub fn patient_neighbours(index: i32, family: IpAddr) -> Message {
     const RTM_SETNEIGHTBL: u16 = 67;
-    const AF_INET: u8 = 2;
     const NDTA_NAME: u16 = 1;
     const NDTA_PARMS: u16 = 6;
     const NDTPA_IFINDEX: u16 = 1;
     const NDTPA_RETRANS_TIME: u16 = 5;
     const NDTPA_MCAST_PROBES: u16 = 11;
+    let name = if family.is_ipv4() { "arp_cache" } else { "ndisc_cache" };
     Message::new("set up neighbours", RTM_SETNEIGHTBL, 0)
-        .fixed(&[AF_INET, 0, 0, 0])
-        .text(NDTA_NAME, "arp_cache")
+        .fixed(&[octets(family).0, 0, 0, 0])
+        .text(NDTA_NAME, name)
         .nest(NDTA_PARMS, |m| {
             m.number(NDTPA_IFINDEX, index.cast_unsigned())
                 .attribute(NDTPA_RETRANS_TIME, &20u64.to_ne_bytes())
@@ -251,4 +260,22 @@ pub fn marked_to_table(mark: u32, table: u8, family: IpAddr) -> Message {
 pub fn mac_of(address: Ipv4Addr) -> Mac {
     let [a, b, c, d] = address.octets();
     [0x02, 0x42, a, b, c, d]
+}
+
+/// The link-local address that the kernel gives to an interface of this hardware address (RFC 4291, appendix A).
+pub fn link_local(mac: Mac) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac;
+    let half = |high, low| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, half(a ^ 2, b), half(c, 0xff), half(0xfe, d), half(e, f))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_local_address_follows_from_the_hardware_address() {
+        let mac = [0x02, 0x42, 0x0a, 0x58, 0x00, 0x02];
+        assert_eq!(link_local(mac).to_string(), "fe80::42:aff:fe58:2");
+    }
 }

@@ -5,7 +5,7 @@
 //! expressions. All of a table goes in one batch and is there as a whole or not at all.
 
 use super::{APPEND, CREATE, Message};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -241,13 +241,43 @@ pub fn input(name: &str) -> [Expression; 2] {
     [Expression::Load(Property::InputName), Expression::Is(bytes)]
 }
 
-/// `ip daddr NETWORK/PREFIX`, or that it is not.
-pub fn destination(network: Ipv4Addr, prefix: u8, is: bool) -> [Expression; 3] {
-    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-    let value = (network.to_bits() & mask).to_be_bytes().to_vec();
+/// `ip daddr NETWORK/PREFIX` or `ip6 daddr …`, or that it is not.
+pub fn destination(network: IpAddr, prefix: u8, is: bool) -> [Expression; 3] {
+    let (offset, length, bytes) = match network {
+        IpAddr::V4(v4) => (16, 4, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (24, 16, v6.octets().to_vec()),
+    };
+    // The bits of each byte that are the network's.
+    let mask = |byte: usize| match usize::from(prefix).saturating_sub(byte * 8) {
+        0 => 0,
+        bits @ 1..8 => !(0xff_u8 >> bits),
+        _ => 0xff,
+    };
+    let mask: Vec<u8> = (0..bytes.len()).map(mask).collect();
+    let value = bytes.iter().zip(&mask).map(|(byte, mask)| byte & mask).collect();
     [
-        Expression::Bytes { base: Base::Network, offset: 16, length: 4 },
-        Expression::Mask(mask.to_be_bytes().to_vec()),
+        Expression::Bytes { base: Base::Network, offset, length },
+        Expression::Mask(mask),
         if is { Expression::Is(value) } else { Expression::IsNot(value) },
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_compared_as_far_as_its_prefix_goes() {
+        let of = |network: &str, prefix| match destination(network.parse().unwrap(), prefix, true) {
+            [Expression::Bytes { offset, length, .. }, Expression::Mask(mask), Expression::Is(value)] => {
+                (offset, length, mask, value)
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of("10.1.255.0", 20), (16, 4, vec![255, 255, 240, 0], vec![10, 1, 240, 0]));
+        let (offset, length, mask, value) = of("fd00:1::ff", 64);
+        assert_eq!((offset, length), (24, 16));
+        assert_eq!((&mask[..8], &mask[8..]), (&[255; 8][..], &[0; 8][..]));
+        assert_eq!(value, [&[0xfd, 0, 0, 1][..], &[0; 12]].concat());
+    }
 }

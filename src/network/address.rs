@@ -4,9 +4,10 @@
 //! database, no process to ask, and gone at reboot with everything that used it. What a killed process left is seen by
 //! its container having nobody who holds its lock, and taken over.
 
+use super::subnet6::V6;
 use crate::state::{self, Error};
 use std::io::ErrorKind;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 /// The address that means the host on every network (`host.containers.internal`), podman's: of none of them, so that
@@ -134,7 +135,7 @@ pub fn lease(
     let is_usable = |address| pool.subnet.is_host(address) && address != pool.gateway;
     if let Some(address) = first
         && is_usable(address)
-        && take(folder, address, holder, &is_alive)?
+        && take(folder, address.into(), holder, &is_alive)?
     {
         return Ok(address);
     }
@@ -144,21 +145,41 @@ pub fn lease(
     for step in 0..=last {
         let number = begin.wrapping_add(step) & last;
         let address = Ipv4Addr::from_bits(pool.range.network.to_bits() + number);
-        if is_usable(address) && take(folder, address, holder, &is_alive)? {
+        if is_usable(address) && take(folder, address.into(), holder, &is_alive)? {
             return Ok(address);
         }
     }
-    Err(Error::Io {
-        action: "find a free address in",
-        path: folder.to_owned(),
-        source: ErrorKind::AddrInUse.into(),
-    })
+    Err(none_is_free(folder))
+}
+
+fn none_is_free(folder: &Path) -> Error {
+    let source = ErrorKind::AddrInUse.into();
+    Error::Io { action: "find a free address in", path: folder.to_owned(), source }
+}
+
+/// Takes an IPv6 address for a container that has `beside`, as [`lease`] does: the one of the same number in its network, or the next
+/// that is free.
+pub fn lease6(
+    folder: &Path,
+    v6: V6,
+    (subnet, beside): (Subnet, Ipv4Addr),
+    holder: &Holder<'_>,
+    is_alive: impl Fn(&str) -> bool,
+) -> Result<Ipv6Addr, Error> {
+    let number = beside.to_bits() & subnet.hosts();
+    for step in 0..=subnet.hosts() {
+        let address = v6.subnet.nth(number.wrapping_add(step));
+        if v6.is_for_containers(address) && take(folder, address.into(), holder, &is_alive)? {
+            return Ok(address);
+        }
+    }
+    Err(none_is_free(folder))
 }
 
 /// Takes this address for a container, as [`lease`] does; whether it was free.
 pub fn take(
     folder: &Path,
-    address: Ipv4Addr,
+    address: IpAddr,
     holder: &Holder<'_>,
     is_alive: impl Fn(&str) -> bool,
 ) -> Result<bool, Error> {
@@ -178,7 +199,7 @@ pub fn take(
 }
 
 /// Gives an address back.
-pub fn release(folder: &Path, address: Ipv4Addr, owner: &str) -> Result<(), Error> {
+pub fn release(folder: &Path, address: IpAddr, owner: &str) -> Result<(), Error> {
     let link = folder.join(address.to_string());
     if words(&link).first().is_some_and(|id| id == owner) {
         state::remove_file_if_there(&link)?;
@@ -194,7 +215,7 @@ fn words(link: &Path) -> Vec<String> {
 }
 
 /// All that have an address, and what they may be called. Some may have been killed.
-pub fn holders(folder: &Path) -> Vec<(Ipv4Addr, Vec<String>)> {
+pub fn holders(folder: &Path) -> Vec<(IpAddr, Vec<String>)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let holder = |entry: std::fs::DirEntry| {
         let address = entry.file_name().to_str()?.parse().ok()?;
@@ -238,9 +259,9 @@ mod tests {
         assert_eq!(got, [2, 3, 4, 5, 6].map(|n| Ipv4Addr::new(10, 1, 2, n)));
         assert!(take_any(dir.path(), pool, "ffffffff", |_| true).is_err());
         let again = take_any(dir.path(), pool, "ffffffff", |owner| owner != "00000002").unwrap();
-        release(dir.path(), again, "another").unwrap();
+        release(dir.path(), again.into(), "another").unwrap();
         assert!(take_any(dir.path(), pool, "eeeeeeee", |_| true).is_err());
-        release(dir.path(), again, "ffffffff").unwrap();
+        release(dir.path(), again.into(), "ffffffff").unwrap();
         assert_eq!(take_any(dir.path(), pool, "eeeeeeee", |_| true).unwrap(), again);
     }
 
@@ -253,11 +274,27 @@ mod tests {
         let holder = Holder { id: "00000007", names: &names };
         let had = Ipv4Addr::new(10, 1, 2, 200);
         assert_eq!(lease(dir.path(), pool, &holder, Some(had), |_| true).unwrap(), had);
-        assert_eq!(holders(dir.path()), [(had, vec!["web".to_owned(), "www".to_owned()])]);
+        assert_eq!(holders(dir.path()), [(had.into(), vec!["web".to_owned(), "www".to_owned()])]);
         // Somebody else's by now, or nobody's to have.
         for first in [had, pool.gateway, Ipv4Addr::new(10, 9, 9, 9)] {
             let got = lease(dir.path(), pool, &Holder { id: "00000009", names: &[] }, Some(first), |_| true);
             assert_ne!(got.unwrap(), first);
         }
+    }
+
+    #[test]
+    fn an_ipv6_address_has_the_number_of_the_other_one_or_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let subnet = Subnet { network: Ipv4Addr::new(10, 1, 2, 0), prefix: 24 };
+        let v6 = V6 { subnet: "fd00:1::/64".parse().unwrap(), gateway: "fd00:1::1".parse().unwrap() };
+        let take = |last, id| {
+            let beside = (subnet, Ipv4Addr::new(10, 1, 2, last));
+            let address = lease6(dir.path(), v6, beside, &Holder { id, names: &[] }, |_| true).unwrap();
+            address.to_string()
+        };
+        assert_eq!(take(17, "a"), "fd00:1::11");
+        // Somebody has asked for that one; the gateway is nobody's.
+        assert_eq!(take(17, "b"), "fd00:1::12");
+        assert_eq!(take(1, "c"), "fd00:1::2");
     }
 }

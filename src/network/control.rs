@@ -10,21 +10,28 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 /// A port of a container that the host listens for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publish {
-    /// Address on the host.
-    pub host_ip: IpAddr,
+    /// Address on the host; all that it has, IPv4 and IPv6, if it is not given.
+    pub host_ip: Option<IpAddr>,
     /// Port on the host; 0: any that is free.
     pub host_port: u16,
     /// Port in the container.
     pub container_port: u16,
     /// Which transport.
     pub transport: Transport,
+}
+
+impl Publish {
+    /// Where it is on the host, as it is shown.
+    pub fn host(&self) -> SocketAddr {
+        SocketAddr::new(self.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), self.host_port)
+    }
 }
 
 /// A transport protocol.
@@ -89,6 +96,8 @@ pub struct Attach {
     pub cable: String,
     /// The container's address.
     pub address: Ipv4Addr,
+    /// The same of IPv6, if the network has that.
+    pub address6: Option<Ipv6Addr>,
     /// Its hardware address.
     pub mac: Mac,
     /// What the cable's end is called in the container.
@@ -101,6 +110,8 @@ pub struct Attach {
     pub others: Vec<String>,
     /// What is published.
     pub publish: Vec<Publish>,
+    /// Whether a tap interface comes with the message instead of the namespace.
+    pub tap: bool,
 }
 
 /// The answer.
@@ -108,6 +119,11 @@ pub struct Attach {
 pub enum Attached {
     /// It is connected; the ports as they are now.
     Yes(Vec<Publish>),
+    /// It wants a tap interface in the container's namespace, for packets of so many bytes.
+    ByTap {
+        /// Bytes.
+        mtu: u32,
+    },
     /// It is not.
     No {
         /// What failed.

@@ -17,14 +17,17 @@ mod control;
 mod guard;
 mod process;
 mod record;
+mod subnet6;
+mod tap;
 
 pub use crate::netlink::link::Mac;
 pub use address::{HOST, Subnet};
 pub use control::{Flow, Publish, Transport};
-pub use process::Config;
+pub use process::{Config, Datapath};
 #[cfg(feature = "fuzzing")]
-pub use process::read_for_fuzzing;
-pub use record::{Listed, Network, Networks, NewNetwork, routes};
+pub use process::{hear_for_fuzzing, read_for_fuzzing};
+pub use record::{Listed, Network, Networks, NewNetwork, Routes};
+pub use subnet6::{Subnet6, V6};
 
 use crate::diagnose::Diagnose;
 use crate::kernel::process::{Side, close_all_from, exit_now, fork, set_title};
@@ -33,7 +36,7 @@ use crate::state::{self, Lock, Paths};
 use control::{Attach, Attached, Request};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -67,6 +70,9 @@ pub enum Error {
         /// Its number.
         errno: i32,
     },
+    /// Not a way in which packets can be carried.
+    #[error("CORACLE_NETWORK_DATAPATH is '{0}', which is none")]
+    Datapath(String),
     /// Not a name of a network.
     #[error(
         "'{0}' cannot be the name of a network: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed, at most 200 characters"
@@ -99,9 +105,9 @@ pub enum Error {
     #[error("subnet {subnet} overlaps with {by}, which is {whose}")]
     SubnetTaken {
         /// What was asked for.
-        subnet: Subnet,
+        subnet: String,
         /// The other one.
-        by: Subnet,
+        by: String,
         /// Whose that is.
         whose: &'static str,
     },
@@ -113,14 +119,20 @@ pub enum Error {
         /// The address.
         address: String,
         /// The network's.
-        subnet: Subnet,
+        subnet: String,
     },
     /// Another container has the address.
     #[error("address {0} is already in use")]
-    AddressTaken(Ipv4Addr),
+    AddressTaken(IpAddr),
     /// Its addresses have another meaning.
     #[error("subnet {0} cannot be a network's: it has addresses for loopback, multicast or the host in it")]
-    UnusableSubnet(Subnet),
+    UnusableSubnet(String),
+    /// The kernel was built or started without it.
+    #[error("this kernel has no IPv6")]
+    NoIpv6,
+    /// An address of a kind that the network has not.
+    #[error("network {0} has no IPv6 addresses")]
+    OnlyIpv4(String),
     /// All are taken.
     #[error("no free subnet is left for another network")]
     NoSubnet,
@@ -170,14 +182,17 @@ impl Diagnose for Error {
             Error::SubnetTaken { .. } | Error::UnusableSubnet(_) | Error::NoSubnet => {
                 Some("choose another --subnet, or leave it out; 'coracle network prune' removes unused ones".into())
             }
+            Error::OnlyIpv4(_) => Some("leave --ip6 out, or make a network with 'network create --ipv6'".into()),
             Error::AddressTaken(_) => Some("choose another, or leave --ip out".into()),
             Error::PublishInternal(_) => Some("leave out -p, or use a network that is not internal".into()),
+            Error::Datapath(_) => Some("set it to auto, kernel or user".into()),
             Error::Foreign(name) => Some(format!("'coracle network rm {name}' removes it")),
             Error::Name(_)
             | Error::Reserved(_)
             | Error::Exists(_)
             | Error::Ambiguous(_)
             | Error::NotInSubnet { .. }
+            | Error::NoIpv6
             | Error::Talk { .. } => None,
             Error::Nameless(_) => Some("use a network that 'coracle network create' has made".into()),
         }
@@ -191,16 +206,28 @@ pub struct Wish {
     pub owner: String,
     /// What others on the network may call it.
     pub names: Vec<String>,
-    /// The address that it must have, or else the one that it would like to have again.
-    pub address: Option<Ipv4Addr>,
-    /// Whether it must be that one.
-    pub must: bool,
+    /// Which address.
+    pub address: Asked<Ipv4Addr>,
+    /// The IPv6 address that it must have, if it must have a certain one.
+    pub address6: Option<Ipv6Addr>,
     /// Its hardware address, if that does not follow from its address.
     pub mac: Option<Mac>,
     /// Its interface's number among the container's, from 0.
     pub number: u8,
     /// The name of its interface; `ethN`, if it is not given.
     pub interface: Option<String>,
+}
+
+/// Which address a container wants.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Asked<A> {
+    /// Any.
+    #[default]
+    Any,
+    /// One that it has had, if that is free.
+    Again(A),
+    /// This one and no other.
+    This(A),
 }
 
 impl Wish {
@@ -221,6 +248,7 @@ pub struct Lease {
     folder: PathBuf,
     config: Config,
     address: Ipv4Addr,
+    address6: Option<Ipv6Addr>,
     wish: Wish,
     /// Ids of the container's other networks, whose names it may ask for too.
     others: Vec<String>,
@@ -231,6 +259,8 @@ pub struct Lease {
 pub struct Member {
     socket: OwnedFd,
     lease: Lease,
+    /// Its interface, where the network's process carries packets itself: it outlives that process with us.
+    tap: Option<OwnedFd>,
 }
 
 impl Member {
@@ -253,10 +283,11 @@ impl Member {
         }
     }
 
-    /// Does it all again with another process of the network.
-    pub fn reattach(&mut self, namespace: &OwnedFd, publish: &[Publish]) -> Result<(), Error> {
+    /// Does it all again with another process of the network. Whether the interface in the container is a new one.
+    pub fn reattach(&mut self, namespace: &OwnedFd, publish: &[Publish]) -> Result<bool, Error> {
+        let is_kept = self.tap.is_some();
         self.socket = self.lease.connect()?;
-        self.attach(namespace, publish).map(drop)
+        self.attach(namespace, publish).map(|_| !is_kept)
     }
 }
 
@@ -279,24 +310,13 @@ impl Lease {
         let leases = folder.join("leases");
         state::create_dir_private(&leases)?;
         let _lock = leases_lock(&folder)?;
-        let Config { subnet, gateway, .. } = config;
         let holder = address::Holder { id: &wish.owner, names: &wish.names };
-        let any = |first| {
-            let pool = address::Pool { subnet, range: config.range.unwrap_or(subnet), gateway };
-            address::lease(&leases, pool, &holder, first, &is_alive)
-        };
-        let address = match wish.address {
-            None => any(None)?,
-            Some(address) if !wish.must => any(Some(address))?,
-            Some(address) if !subnet.is_host(address) => {
-                return Err(Error::NotInSubnet { what: "address", address: address.to_string(), subnet });
-            }
-            Some(address) if address == gateway || !address::take(&leases, address, &holder, is_alive)? => {
-                return Err(Error::AddressTaken(address));
-            }
-            Some(address) => address,
-        };
-        Ok(Self { folder, config, address, wish, others: Vec::new() })
+        let address = take_address(&leases, &config, &wish, &holder, &is_alive)?;
+        let address6 = take_address6(&leases, &config, &wish, (address, &holder), &is_alive);
+        if address6.is_err() {
+            let _ = address::release(&leases, address.into(), &wish.owner);
+        }
+        Ok(Self { folder, address6: address6?, config, address, wish, others: Vec::new() })
     }
 
     /// Says on which networks (their ids) the container is: names of the others are found too.
@@ -319,6 +339,16 @@ impl Lease {
         self.address
     }
 
+    /// All its addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        std::iter::once(IpAddr::V4(self.address)).chain(self.address6.map(IpAddr::V6))
+    }
+
+    /// The same of IPv6, if the network has that.
+    pub fn address6(&self) -> Option<Ipv6Addr> {
+        self.address6
+    }
+
     /// Its network.
     pub fn network(&self) -> &Config {
         &self.config
@@ -327,7 +357,7 @@ impl Lease {
     /// Connects to the network's process, which is started if there is none. The caller is root in the user's
     /// namespace and has one thread.
     pub fn join(self) -> Result<Member, Error> {
-        Ok(Member { socket: self.connect()?, lease: self })
+        Ok(Member { socket: self.connect()?, lease: self, tap: None })
     }
 
     fn connect(&self) -> Result<OwnedFd, Error> {
@@ -339,8 +369,66 @@ impl Lease {
         if let Some(socket) = connect()? {
             return Ok(socket);
         }
-        start(&self.folder, &self.config)?;
+        let mut config = self.config.clone();
+        if config.datapath == Datapath::Auto {
+            config.datapath = Datapath::of_environment()?;
+        }
+        start(&self.folder, &config)?;
         connect()?.ok_or_else(|| talk("start the network's process")(io::ErrorKind::NotFound.into()))
+    }
+}
+
+fn take_address(
+    leases: &std::path::Path,
+    config: &Config,
+    wish: &Wish,
+    holder: &address::Holder<'_>,
+    is_alive: impl Fn(&str) -> bool,
+) -> Result<Ipv4Addr, Error> {
+    let Config { subnet, gateway, .. } = *config;
+    let pool = address::Pool { subnet, range: config.range.unwrap_or(subnet), gateway };
+    match wish.address {
+        Asked::Any => Ok(address::lease(leases, pool, holder, None, is_alive)?),
+        Asked::Again(address) => Ok(address::lease(leases, pool, holder, Some(address), is_alive)?),
+        Asked::This(address) if !subnet.is_host(address) => {
+            let (address, subnet) = (address.to_string(), subnet.to_string());
+            Err(Error::NotInSubnet { what: "address", address, subnet })
+        }
+        Asked::This(address) => {
+            match address != gateway && address::take(leases, address.into(), holder, is_alive)? {
+                true => Ok(address),
+                false => Err(Error::AddressTaken(address.into())),
+            }
+        }
+    }
+}
+
+fn take_address6(
+    leases: &std::path::Path,
+    config: &Config,
+    wish: &Wish,
+    (beside, holder): (Ipv4Addr, &address::Holder<'_>),
+    is_alive: impl Fn(&str) -> bool,
+) -> Result<Option<Ipv6Addr>, Error> {
+    // A program that is given an IPv6 address may take its time to find out that it leads nowhere.
+    let is_wanted = config.name != DEFAULT || wish.address6.is_some() || subnet6::host_has_a_way();
+    let Some(v6) = config.v6.filter(|_| is_wanted) else {
+        return match wish.address6 {
+            Some(_) => Err(Error::OnlyIpv4(config.name.clone())),
+            None => Ok(None),
+        };
+    };
+    match wish.address6 {
+        Some(address) if !v6.subnet.is_host(address) => {
+            let (address, subnet) = (address.to_string(), v6.subnet.to_string());
+            Err(Error::NotInSubnet { what: "address", address, subnet })
+        }
+        Some(address) => {
+            let is_taken =
+                !v6.is_for_containers(address) || !address::take(leases, address.into(), holder, is_alive)?;
+            if is_taken { Err(Error::AddressTaken(address.into())) } else { Ok(Some(address)) }
+        }
+        None => Ok(Some(address::lease6(leases, v6, (config.subnet, beside), holder, is_alive)?)),
     }
 }
 
@@ -367,23 +455,32 @@ impl Member {
     }
 
     fn try_to_attach(&mut self, namespace: &OwnedFd, publish: &[Publish]) -> Result<Vec<Publish>, Error> {
-        let Lease { address, wish, others, .. } = &self.lease;
-        let request = Request::Attach(Attach {
+        let Lease { address, address6, wish, others, .. } = &self.lease;
+        let mut attach = Attach {
             // An interface's name has 15 bytes.
             cable: format!("c{:08x}", address.to_bits()),
             address: *address,
+            address6: *address6,
             mac: self.lease.mac(),
             interface: wish.interface_name(),
             index: wish.index(),
             names: wish.names.clone(),
             others: others.clone(),
             publish: publish.to_vec(),
-        });
+            tap: self.tap.is_some(),
+        };
         let action = "connect the container to its network";
         for _ in 0..ATTEMPTS {
-            let answer = control::send(&self.socket, &request, Some(namespace))
+            let request = Request::Attach(attach.clone());
+            let answer = control::send(&self.socket, &request, Some(self.tap.as_ref().unwrap_or(namespace)))
                 .and_then(|()| control::receive::<Attached>(&self.socket));
             match answer {
+                Ok(Some((Attached::ByTap { mtu }, _))) => {
+                    let tap =
+                        tap::make(namespace, &attach, mtu).map_err(talk("make the container's interface"))?;
+                    self.tap = Some(tap);
+                    attach.tap = true;
+                }
                 Ok(Some((Attached::Yes(publish), _))) => return Ok(publish),
                 Ok(Some((Attached::No { what, why, errno }, _))) => {
                     return Err(Error::Process { what, why, errno });
@@ -404,7 +501,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // Without the lock it stays, and is taken over from who is dead.
         if let Ok(_lock) = leases_lock(&self.folder) {
-            let _ = address::release(&self.folder.join("leases"), self.address, &self.wish.owner);
+            for address in self.addresses() {
+                let _ = address::release(&self.folder.join("leases"), address, &self.wish.owner);
+            }
         }
     }
 }

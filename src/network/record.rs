@@ -5,6 +5,8 @@
 
 use super::address::Subnet;
 use super::process::Config;
+use super::process::Datapath;
+use super::subnet6::{self, Subnet6, V6};
 use super::{DEFAULT, Error};
 use crate::digest::Digest;
 use crate::state::{self, Durability, Lock, Paths};
@@ -12,7 +14,7 @@ use crate::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// So that a name with what we put around it stays below NAME_MAX.
@@ -40,14 +42,23 @@ pub struct Network {
     /// Those that containers get unless they ask for another.
     #[serde(default)]
     pub range: Option<Subnet>,
+    /// What it has of IPv6.
+    #[serde(default)]
+    pub v6: Option<V6>,
     /// `--opt mtu=`; the host's if it is not given.
     #[serde(default)]
     pub mtu: Option<u16>,
+    /// `--opt datapath=`.
+    #[serde(default)]
+    pub datapath: Datapath,
     /// Whether there is no way out.
     #[serde(default)]
     pub internal: bool,
     /// Whether containers are found by their names.
     pub names: bool,
+    /// `--dns`; the host's name servers if there are none.
+    #[serde(default)]
+    pub dns: Vec<IpAddr>,
     /// `--label`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -64,14 +75,65 @@ pub struct NewNetwork {
     pub gateway: Option<Ipv4Addr>,
     /// `--ip-range`.
     pub range: Option<Subnet>,
+    /// `--ipv6`: whether it has IPv6 also where no addresses of that are given.
+    pub ipv6: bool,
+    /// `--subnet` of IPv6.
+    pub subnet6: Option<Subnet6>,
+    /// `--gateway` of IPv6; the first address if it is not given.
+    pub gateway6: Option<Ipv6Addr>,
     /// `--opt mtu=`.
     pub mtu: Option<u16>,
+    /// `--opt datapath=`.
+    pub datapath: Datapath,
     /// `--internal`.
     pub internal: bool,
     /// `--disable-dns`.
     pub nameless: bool,
+    /// `--dns`.
+    pub dns: Vec<IpAddr>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
+}
+
+impl NewNetwork {
+    /// What it is to have of IPv6.
+    fn v6(&self, id: &str, taken: &[Subnet6], busy: &[Subnet6]) -> Result<Option<V6>, Error> {
+        let subnet = match self.subnet6 {
+            None if !self.ipv6 && self.gateway6.is_none() => return Ok(None),
+            _ if !subnet6::is_there() => return Err(Error::NoIpv6),
+            Some(subnet) if !subnet.is_usable() => return Err(Error::UnusableSubnet(subnet.to_string())),
+            Some(subnet) => is_free(subnet, taken, busy, Subnet6::overlaps)?,
+            None => {
+                let random = u64::from_str_radix(&id[..16], 16).unwrap_or_default();
+                let mut all = (random..=u64::MAX).take(1 << 10).map(Subnet6::unique_local);
+                let is_free =
+                    |subnet: &Subnet6| !taken.iter().chain(busy).any(|other| other.overlaps(*subnet));
+                all.find(is_free).ok_or(Error::NoSubnet)?
+            }
+        };
+        let gateway = self.gateway6.unwrap_or_else(|| subnet.nth(1));
+        if !subnet.is_host(gateway) {
+            let (address, subnet) = (gateway.to_string(), subnet.to_string());
+            return Err(Error::NotInSubnet { what: "gateway", address, subnet });
+        }
+        Ok(Some(V6 { subnet, gateway }))
+    }
+}
+
+/// Addresses that the host has routes to.
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// IPv4.
+    pub v4: Vec<Subnet>,
+    /// IPv6.
+    pub v6: Vec<Subnet6>,
+}
+
+impl Routes {
+    /// As they are now.
+    pub fn of_host() -> Self {
+        Self { v4: routes(), v6: subnet6::routes() }
+    }
 }
 
 /// An entry of a listing.
@@ -98,9 +160,13 @@ impl Network {
             subnet: Subnet::DEFAULT,
             gateway: Subnet::DEFAULT.first(),
             range: None,
+            v6: subnet6::is_there()
+                .then_some(V6 { subnet: Subnet6::DEFAULT, gateway: Subnet6::DEFAULT.nth(1) }),
             mtu: None,
+            datapath: Datapath::Auto,
             internal: false,
             names: false,
+            dns: Vec::new(),
             labels: BTreeMap::new(),
         }
     }
@@ -121,10 +187,13 @@ impl Network {
             subnet: self.subnet,
             gateway: self.gateway,
             range: self.range,
+            v6: self.v6,
             mtu: self.mtu,
+            datapath: self.datapath,
             isolated: self.name == DEFAULT,
             internal: self.internal,
             names: self.names,
+            dns: self.dns.clone(),
         }
     }
 }
@@ -157,51 +226,55 @@ impl<'a> Networks<'a> {
     }
 
     /// Makes a network. `busy` are addresses that somebody else has: the host's routes.
-    pub fn create(&self, new: &NewNetwork, busy: &[Subnet]) -> Result<Network, Error> {
+    pub fn create(&self, new: &NewNetwork, busy: &Routes) -> Result<Network, Error> {
         check_name(&new.name)?;
         let _lock = self.lock()?;
         let mut taken = vec![Subnet::DEFAULT];
+        let mut taken6 = vec![Subnet6::DEFAULT];
         for listed in self.list()? {
             match listed {
                 Listed::Network(network) if network.name == new.name => {
                     return Err(Error::Exists(new.name.clone()));
                 }
-                Listed::Network(network) => taken.push(network.subnet),
+                Listed::Network(network) => {
+                    taken.push(network.subnet);
+                    taken6.extend(network.v6.map(|v6| v6.subnet));
+                }
                 Listed::Broken { name, .. } if name == new.name => return Err(Error::Exists(name)),
                 Listed::Broken { .. } => {}
             }
         }
         let subnet = match new.subnet {
-            Some(subnet) if !subnet.is_usable() => return Err(Error::UnusableSubnet(subnet)),
-            Some(subnet) => {
-                let of_networks = taken.iter().map(|other| (other, "another network's"));
-                let of_host = busy.iter().map(|other| (other, "behind a route of the host"));
-                if let Some((by, whose)) = of_networks.chain(of_host).find(|(by, _)| by.overlaps(subnet)) {
-                    return Err(Error::SubnetTaken { subnet, by: *by, whose });
-                }
-                subnet
-            }
-            None => free(|subnet| !taken.iter().chain(busy).any(|other| other.overlaps(subnet)))?,
+            Some(subnet) if !subnet.is_usable() => return Err(Error::UnusableSubnet(subnet.to_string())),
+            Some(subnet) => is_free(subnet, &taken, &busy.v4, Subnet::overlaps)?,
+            None => free(|subnet| !taken.iter().chain(&busy.v4).any(|other| other.overlaps(subnet)))?,
         };
+        let not_in_it =
+            |what, address: String| Err(Error::NotInSubnet { what, address, subnet: subnet.to_string() });
         let gateway = new.gateway.unwrap_or_else(|| subnet.first());
         if !subnet.is_host(gateway) {
-            return Err(Error::NotInSubnet { what: "gateway", address: gateway.to_string(), subnet });
+            return not_in_it("gateway", gateway.to_string());
         }
         if let Some(range) = new.range
             && !(subnet.contains(range.network) && range.prefix >= subnet.prefix)
         {
-            return Err(Error::NotInSubnet { what: "range", address: range.to_string(), subnet });
+            return not_in_it("range", range.to_string());
         }
+        let id = state::random_id().map_err(super::talk("get random numbers"))?;
+        let v6 = new.v6(&id, &taken6, &busy.v6)?;
         let network = Network {
-            id: state::random_id().map_err(super::talk("get random numbers"))?,
+            id,
             name: new.name.clone(),
             created: Timestamp::now(),
             subnet,
             gateway,
             range: new.range,
+            v6,
             mtu: new.mtu,
+            datapath: new.datapath,
             internal: new.internal,
             names: !new.nameless,
+            dns: new.dns.clone(),
             labels: new.labels.clone(),
         };
         state::write_json(&self.file(&new.name), &network, Durability::PowerCut)?;
@@ -300,6 +373,23 @@ pub fn check_name(name: &str) -> Result<(), Error> {
     }
 }
 
+/// A network that was asked for, if nobody has one of its addresses.
+fn is_free<S: Copy + std::fmt::Display>(
+    subnet: S,
+    of_networks: &[S],
+    of_host: &[S],
+    overlap: impl Fn(S, S) -> bool,
+) -> Result<S, Error> {
+    let of_networks = of_networks.iter().map(|other| (other, "another network's"));
+    let of_host = of_host.iter().map(|other| (other, "behind a route of the host"));
+    match of_networks.chain(of_host).find(|(by, _)| overlap(**by, subnet)) {
+        Some((by, whose)) => {
+            Err(Error::SubnetTaken { subnet: subnet.to_string(), by: by.to_string(), whose })
+        }
+        None => Ok(subnet),
+    }
+}
+
 fn free(is_free: impl Fn(Subnet) -> bool) -> Result<Subnet, Error> {
     let (first, end) = (POOL.0.to_bits(), POOL.1.to_bits());
     (first..end)
@@ -310,7 +400,7 @@ fn free(is_free: impl Fn(Subnet) -> bool) -> Result<Subnet, Error> {
 }
 
 /// The networks that the host has a route to, but for the default one (/proc/net/route: hexadecimal, host byte order).
-pub fn routes() -> Vec<Subnet> {
+fn routes() -> Vec<Subnet> {
     let text = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
     let number = |word: &str| u32::from_str_radix(word, 16).ok().map(u32::from_be);
     let route = |line: &str| {
@@ -341,7 +431,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = paths(&dir);
         let networks = Networks::new(&paths);
-        let busy = ["10.89.1.0/24".parse().unwrap()];
+        let busy =
+            Routes { v4: vec!["10.89.1.0/24".parse().unwrap()], v6: vec!["fd00:9::/64".parse().unwrap()] };
         let a = networks.create(&named("a"), &busy).unwrap();
         let b = networks.create(&named("b"), &busy).unwrap();
         assert_eq!(
@@ -349,9 +440,9 @@ mod tests {
             ("10.89.0.0/24".into(), "10.89.0.1".into())
         );
         assert_eq!(b.subnet.to_string(), "10.89.2.0/24");
-        assert!(matches!(networks.create(&named("a"), &[]), Err(Error::Exists(_))));
+        assert!(matches!(networks.create(&named("a"), &Routes::default()), Err(Error::Exists(_))));
         let overlapping = NewNetwork { subnet: Some("10.89.0.128/25".parse().unwrap()), ..named("c") };
-        assert!(matches!(networks.create(&overlapping, &[]), Err(Error::SubnetTaken { .. })));
+        assert!(matches!(networks.create(&overlapping, &Routes::default()), Err(Error::SubnetTaken { .. })));
         for (gateway, range) in
             [(Some("10.1.3.1"), None), (Some("10.1.2.255"), None), (None, Some("10.1.0.0/16"))]
         {
@@ -362,16 +453,34 @@ mod tests {
                 ..named("c")
             };
             assert!(
-                matches!(networks.create(&new, &[]), Err(Error::NotInSubnet { .. })),
+                matches!(networks.create(&new, &Routes::default()), Err(Error::NotInSubnet { .. })),
                 "{gateway:?} {range:?}"
             );
         }
         for subnet in ["127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/24", "0.0.0.0/8", "240.0.0.0/24"] {
             let new = NewNetwork { subnet: Some(subnet.parse().unwrap()), ..named("c") };
-            assert!(matches!(networks.create(&new, &[]), Err(Error::UnusableSubnet(_))), "{subnet}");
+            assert!(
+                matches!(networks.create(&new, &Routes::default()), Err(Error::UnusableSubnet(_))),
+                "{subnet}"
+            );
         }
+        let six = |subnet: Option<&str>, gateway: Option<&str>| {
+            let new = NewNetwork {
+                name: "six".into(),
+                ipv6: true,
+                subnet6: subnet.map(|s| s.parse().unwrap()),
+                gateway6: gateway.map(|g| g.parse().unwrap()),
+                ..NewNetwork::default()
+            };
+            networks.create(&new, &busy)
+        };
+        assert!(matches!(six(Some("fd00:9::/48"), None), Err(Error::SubnetTaken { .. })));
+        assert!(matches!(six(Some("fe80::/64"), None), Err(Error::UnusableSubnet(_))));
+        assert!(matches!(six(Some("fd00:8::/64"), Some("fd00:8::")), Err(Error::NotInSubnet { .. })));
+        let v6 = six(None, None).unwrap().v6.unwrap();
+        assert!(v6.subnet.network.is_unique_local() && v6.gateway == v6.subnet.nth(1));
         for name in ["bridge", "none", "host", "container", "", ".a", "a/b", "a b"] {
-            assert!(networks.create(&named(name), &[]).is_err(), "{name}");
+            assert!(networks.create(&named(name), &Routes::default()).is_err(), "{name}");
         }
     }
 
@@ -380,11 +489,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = paths(&dir);
         let networks = Networks::new(&paths);
-        let a = networks.create(&named("a"), &[]).unwrap();
-        networks.create(&named("b"), &[]).unwrap();
+        let a = networks.create(&named("a"), &Routes::default()).unwrap();
+        networks.create(&named("b"), &Routes::default()).unwrap();
         std::fs::write(networks.file("b"), "{").unwrap();
         assert_eq!(networks.find(&a.id[..12]).unwrap(), a);
-        assert!(matches!(networks.find("c"), Err(Error::Missing(_))));
+        // No id begins so: those are hexadecimal.
+        assert!(matches!(networks.find("nobody"), Err(Error::Missing(_))));
         let listed = networks.list().unwrap();
         assert!(matches!(&listed[..], [Listed::Network(_), Listed::Broken { name, .. }] if name == "b"));
         // A record of another name is nobody's: least of all that one's.

@@ -115,6 +115,11 @@ impl Diagnose for Error {
             Error::NotExecutable { why, .. } if why.starts_with("argument list too long") => {
                 Some("make the command or its environment shorter: one word may have 128 KiB (execve(2))".into())
             }
+            Error::NotExecutable { why, .. } if why.starts_with("exec format error") => Some(
+                "it is no program, or one for another architecture, which an emulator can run: install \
+                 qemu-user-static, which registers itself with binfmt_misc (flag F)"
+                    .into(),
+            ),
             Error::NotExecutable { .. } => Some(
                 "check that it is a program for this machine's architecture and has its x bit set".into(),
             ),

@@ -313,7 +313,7 @@ pub(super) fn own_binary() -> Result<OwnedFd, Error> {
 /// Process 1 of a container with `--init`: starts the command, passes signals on to it, reaps orphans, and ends
 /// as the command ends. `args` are those of [`Entry`]'s exec: the channel's number, the path, the command line.
 pub fn init_main(args: &[std::ffi::OsString]) -> u8 {
-    use nix::sys::signal::{SigSet, SigmaskHow, kill, sigprocmask};
+    use nix::sys::signal::{SigSet, SigmaskHow, kill, killpg, sigprocmask};
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     use nix::unistd::Pid;
     let [number, path, argv0, rest @ ..] = args else { return 125 };
@@ -334,7 +334,8 @@ pub fn init_main(args: &[std::ffi::OsString]) -> u8 {
             return 127;
         }
     };
-    if let Some(group) = rustix::process::Pid::from_raw(child.as_raw()) {
+    let group = rustix::process::Pid::from_raw(child.as_raw());
+    if let Some(group) = group {
         let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), group);
     }
     drop(channel);
@@ -348,12 +349,18 @@ pub fn init_main(args: &[std::ffi::OsString]) -> u8 {
         use nix::sys::signal::Signal;
         // First, since the command may have ended before its end was waited for.
         loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
                 Ok(WaitStatus::Exited(pid, code)) if pid == child => {
                     return u8::try_from(code).unwrap_or(255);
                 }
                 Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {
                     return 128u8.saturating_add(u8::try_from(signal as i32).unwrap_or(127));
+                }
+                // It looked at the terminal before we had made it the foreground's: a shell stops itself then until it is.
+                Ok(WaitStatus::Stopped(pid, Signal::SIGTTIN | Signal::SIGTTOU)) if pid == child => {
+                    if rustix::termios::tcgetpgrp(rustix::stdio::stdin()).ok() == group {
+                        let _ = killpg(child, Signal::SIGCONT);
+                    }
                 }
                 Ok(WaitStatus::StillAlive) | Err(_) => break,
                 Ok(_) => {}

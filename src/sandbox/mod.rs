@@ -55,8 +55,8 @@ pub use join::{JoinRequest, join};
 pub use launch::{INIT_NAME, init_main};
 pub use mounts::assemble;
 pub use plan::{Step, plan};
-pub use signals::signal_number;
+pub use signals::{signal_name, signal_number};
 pub use spec::{
-    Device, Ids, Interface, Mount, MountAttributes, Network, Owner, Process, ProcessAttributes, Propagation,
-    Rlimit, SeccompProfile, Sharing, Source, Spec,
+    AddressOf, Device, Ids, Interface, Mount, MountAttributes, Network, Owner, Process, ProcessAttributes,
+    Propagation, Rlimit, SeccompProfile, Sharing, Source, Spec,
 };

@@ -5,7 +5,7 @@
 //! container's mount namespace. So a helper goes where they are to be had, makes detached mounts of them, sends them and
 //! ends. A detached mount can be attached in any mount namespace by who may mount there (move_mount(2)).
 
-use super::mounts::clone_tree;
+use super::mounts::{NODEV, NOSUID, clone_tree, new_filesystem};
 use super::{Channel, Error, FromInit};
 use crate::kernel::process::{self, CloneFlags, Side};
 use crate::rooted_fs::Root;
@@ -32,6 +32,16 @@ pub fn mounted(make: Make<'_>) -> Result<Vec<OwnedFd>, Error> {
 /// A copy of the bind mount of a host's file or folder.
 pub fn tree(path: &Path, recursive: bool) -> Result<OwnedFd, Error> {
     clone_tree(rustix::fs::CWD, path, recursive).map_err(Error::step(format!("open {}", path.display())))
+}
+
+/// A copy of the mount that a descriptor is on, beginning with what it is of, without what is mounted below that.
+pub fn part(of: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+    clone_tree(of, "", false).map_err(Error::step("copy a mount"))
+}
+
+/// A new tmpfs.
+pub fn memory(options: &[(&str, String)]) -> Result<OwnedFd, Error> {
+    new_filesystem("tmpfs", options, NOSUID | NODEV).map_err(Error::step("mount a tmpfs"))
 }
 
 /// The /dev/shm of a running container, by its verified first process. What it has there is its own doing; it is found

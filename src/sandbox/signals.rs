@@ -20,3 +20,11 @@ pub fn signal_number(text: &str) -> Option<i32> {
     }
     format!("SIG{name}").parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as i32)
 }
+
+/// A signal's name, as [`signal_number`] reads it.
+pub fn signal_name(number: i32) -> String {
+    match nix::sys::signal::Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) => format!("SIGRTMIN+{}", number - nix::libc::SIGRTMIN()),
+    }
+}

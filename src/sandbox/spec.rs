@@ -250,10 +250,19 @@ pub struct Interface {
     /// Index of the interface that comes into the namespace from outside.
     pub index: i32,
     /// Its address.
+    pub v4: AddressOf,
+    /// The same of IPv6, if it has one.
+    pub v6: Option<AddressOf>,
+}
+
+/// The address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressOf {
+    /// The address.
     pub address: IpAddr,
     /// Bits of that which are the network's.
     pub prefix: u8,
-    /// Where everything else is reached, if that is by this one.
+    /// Where everything else is reached, if that is by this interface.
     pub gateway: Option<IpAddr>,
 }
 

@@ -130,6 +130,11 @@ impl Paths {
         self.data.join("volumes")
     }
 
+    /// `build-cache/`: what builds remember.
+    pub fn build_cache(&self) -> PathBuf {
+        self.data.join("build-cache")
+    }
+
     /// `staging/`: what is being made; an entry whose lock nobody holds is garbage.
     pub fn staging(&self) -> PathBuf {
         self.data.join("staging")

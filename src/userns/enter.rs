@@ -88,40 +88,47 @@ pub fn enter(paths: &Paths, identity: &Identity) -> Result<Namespace, Error> {
     if let Some(found) = find(paths, identity)? {
         return Ok(found);
     }
-    make(identity, || {
-        // The helpers have no power over a namespace from within it: a child stays outside and runs them.
-        let (mut ours, mut theirs) =
-            std::os::unix::net::UnixStream::pair().map_err(Error::step("create a socket pair"))?;
-        let target = std::process::id().cast_signed();
-        match process::fork().map_err(Error::step("fork"))? {
-            Side::Child => {
-                drop(ours);
-                let mut go = [0];
-                if theirs.read_exact(&mut go).is_ok() {
-                    let answer = match Mapper::new(identity, target).map() {
-                        Ok(()) => String::new(),
-                        Err(e) => e.to_string(),
-                    };
-                    let _ = theirs.write_all(answer.as_bytes());
-                    process::exit_now(0);
-                }
-                process::exit_now(1)
+    make(identity, || mapped_by_child(identity))
+}
+
+/// [`enter`] for a process that lasts, and that later ones may join.
+pub fn enter_alone_to_stay(paths: &Paths, identity: &Identity) -> Result<Namespace, Error> {
+    enter_to_stay(paths, identity, || mapped_by_child(identity))
+}
+
+/// The helpers have no power over a namespace from within it: a child stays outside and runs them.
+fn mapped_by_child<'a>(identity: &Identity) -> Result<WriteMaps<'a>, Error> {
+    let (mut ours, mut theirs) =
+        std::os::unix::net::UnixStream::pair().map_err(Error::step("create a socket pair"))?;
+    let target = std::process::id().cast_signed();
+    match process::fork().map_err(Error::step("fork"))? {
+        Side::Child => {
+            drop(ours);
+            let mut go = [0];
+            if theirs.read_exact(&mut go).is_ok() {
+                let answer = match Mapper::new(identity, target).map() {
+                    Ok(()) => String::new(),
+                    Err(e) => e.to_string(),
+                };
+                let _ = theirs.write_all(answer.as_bytes());
+                process::exit_now(0);
             }
-            Side::Parent(child) => {
-                drop(theirs);
-                Ok(Box::new(move || {
-                    ours.write_all(&[1]).map_err(Error::step("start the id map helper"))?;
-                    let mut answer = String::new();
-                    ours.read_to_string(&mut answer).map_err(Error::step("wait for the id map helper"))?;
-                    let _ = rustix::process::waitid(
-                        rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&child.pidfd)),
-                        rustix::process::WaitIdOptions::EXITED,
-                    );
-                    if answer.is_empty() { Ok(()) } else { Err(Error::of_helper(&answer)) }
-                }))
-            }
+            process::exit_now(1)
         }
-    })
+        Side::Parent(child) => {
+            drop(theirs);
+            Ok(Box::new(move || {
+                ours.write_all(&[1]).map_err(Error::step("start the id map helper"))?;
+                let mut answer = String::new();
+                ours.read_to_string(&mut answer).map_err(Error::step("wait for the id map helper"))?;
+                let _ = rustix::process::waitid(
+                    rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&child.pidfd)),
+                    rustix::process::WaitIdOptions::EXITED,
+                );
+                if answer.is_empty() { Ok(()) } else { Err(Error::of_helper(&answer)) }
+            }))
+        }
+    }
 }
 
 /// Makes this process root in the namespace of another process of this user: of a monitor, to have power over its

@@ -22,7 +22,7 @@
 mod enter;
 mod ids;
 
-pub use enter::{Mapper, Namespace, enter, enter_to_stay, is_inside, join, start_time};
+pub use enter::{Mapper, Namespace, enter, enter_alone_to_stay, enter_to_stay, is_inside, join, start_time};
 pub(crate) use ids::find_helper;
 pub use ids::{IdMap, IdRange, Identity, Mode, container_map, split};
 

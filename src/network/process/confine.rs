@@ -1,5 +1,5 @@
 //! What is left of the network's process after set-up: no capability but CAP_NET_ADMIN in the user's own namespace,
-//! which its sockets and the cables of later containers need, and no system call but those that its loop makes.
+//! which its sockets and the cables of later containers need (none in the user-mode tier), and no system call but those that its loop makes.
 //! It parses what containers send, so it is worth attacking (passt's isolation.c is the model).
 
 use crate::netlink::Refused;
@@ -18,17 +18,17 @@ const PROFILE: &str = r#"{
             "epoll_pwait2", "epoll_wait", "exit", "exit_group", "fcntl", "fstat", "futex", "getdents64", "getpeername", "getpid",
             "getrandom", "getsockname", "getsockopt", "gettid", "listen", "lseek", "madvise", "mmap", "mprotect", "mremap",
             "munmap", "newfstatat", "openat", "pipe2", "poll", "ppoll", "read", "readlink", "readlinkat", "recvfrom", "recvmsg", "restart_syscall",
-            "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sched_yield", "sendmsg", "sendto", "setsockopt", "shutdown",
+            "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sched_yield", "sendmsg", "sendto", "setsockopt", "shutdown", "socketpair",
             "sigaltstack", "socket", "splice", "statx", "tgkill", "write", "writev"
         ],
         "action": "SCMP_ACT_ALLOW"
     }]
 }"#;
 
-/// Confines the calling thread.
-pub fn confine() -> Result<(), Refused> {
+/// Confines the calling thread. Only where the kernel carries the packets (`is_kernel`) is there anything to set up later.
+pub fn confine(is_kernel: bool) -> Result<(), Refused> {
     let what = "give privileges up";
-    let kept: CapsHashSet = [Capability::CAP_NET_ADMIN].into_iter().collect();
+    let kept: CapsHashSet = is_kernel.then_some(Capability::CAP_NET_ADMIN).into_iter().collect();
     let none = CapsHashSet::new();
     for (set, value) in [
         (CapSet::Ambient, &none),

@@ -3,6 +3,7 @@
 //! they are is looked up again when the host's resolv.conf has changed (a VPN, another Wi-Fi).
 
 use super::resolvers::{self, Host, Reply, Server};
+use super::tier::Tier;
 use super::{Entity, Network, names, watch};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -90,13 +91,18 @@ impl Question {
 }
 
 /// The host's name servers, and who waits for them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Resolvers {
     pub(super) host: Host,
     asked: Vec<(usize, IpAddr)>,
 }
 
 impl Resolvers {
+    /// These; the host's if there are none.
+    pub(super) fn new(servers: &[IpAddr]) -> Self {
+        Self { host: Host::new(servers), asked: Vec::new() }
+    }
+
     /// Whether a question is on its way.
     pub(super) fn are_asked(&self) -> bool {
         !self.asked.is_empty()
@@ -114,20 +120,25 @@ impl Network {
     pub(super) fn questions(&mut self) {
         let mut bytes = [0; 4096];
         for _ in 0..64 {
-            let received = recvfrom(&self.inside.dns_udp, &mut bytes[..], RecvFlags::DONTWAIT);
+            let Some(inside) = self.tier.kernel() else { return };
+            let received = recvfrom(&inside.dns_udp, &mut bytes[..], RecvFlags::DONTWAIT);
             let Ok((length, _, Some(from))) = received else { return };
             let Ok(client) = SocketAddr::try_from(from) else { continue };
-            let question = &bytes[..length];
-            let answer = self.own_answer(question, client).map(|answer| names::fitting(question, answer));
-            self.turn = self.turn.wrapping_add(1);
-            if let Some(answer) = answer {
-                self.tell(client, &answer);
-            } else if !self.config.internal
-                && resolvers::is_question(question)
-                && self.resolvers.have_room(client.ip())
-            {
-                self.ask(client, question);
-            }
+            self.question(&bytes[..length], client);
+        }
+    }
+
+    /// A container asks this.
+    pub(super) fn question(&mut self, question: &[u8], client: SocketAddr) {
+        let answer = self.own_answer(question, client).map(|answer| names::fitting(question, answer));
+        self.turn = self.turn.wrapping_add(1);
+        if let Some(answer) = answer {
+            self.tell(client, &answer);
+        } else if !self.config.internal
+            && resolvers::is_question(question)
+            && self.resolvers.have_room(client.ip())
+        {
+            self.ask(client, question);
         }
     }
 
@@ -141,13 +152,17 @@ impl Network {
 
     /// The answer of another network that the client is on.
     fn known_elsewhere(&self, question: &[u8], client: SocketAddr) -> Option<Vec<u8>> {
-        let asker = self.names.iter().find(|names| IpAddr::V4(names.address) == client.ip())?;
+        let asker = self.names.iter().find(|names| names.addresses.contains(&client.ip()))?;
         let folder = self.folder.parent().filter(|_| !asker.others.is_empty())?;
         names::answer(question, &names::of_others(folder, &asker.others), false, self.turn)
     }
 
-    fn tell(&self, client: SocketAddr, answer: &[u8]) {
-        let _ = sendto(&self.inside.dns_udp, answer, SendFlags::DONTWAIT, &client);
+    fn tell(&mut self, client: SocketAddr, answer: &[u8]) {
+        let own = SocketAddr::new(self.config.router(client.ip()), 53);
+        match &mut self.tier {
+            Tier::Kernel(inside) => drop(sendto(&inside.dns_udp, answer, SendFlags::DONTWAIT, &client)),
+            Tier::User(user) => user.send_datagram((client, own), answer),
+        }
     }
 
     fn ask(&mut self, client: SocketAddr, bytes: &[u8]) {
@@ -170,7 +185,7 @@ impl Network {
     }
 
     /// A client that hears nothing would wait and ask again.
-    fn tell_failure(&self, question: &Question) {
+    fn tell_failure(&mut self, question: &Question) {
         let own = || resolvers::failure(&question.bytes);
         if let Some(failure) = question.failure.clone().or_else(own) {
             self.tell(question.client, &failure);

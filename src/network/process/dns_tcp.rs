@@ -5,7 +5,7 @@ use super::relay::{self, Relay};
 use super::{Entity, Network};
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, getpeername, recv, send};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, acceptfrom_with, recv, send};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ const LONGEST: usize = 1024;
 /// A client that has not asked for anything that is not known here.
 pub(super) struct Asking {
     pub(super) client: OwnedFd,
+    from: SocketAddr,
     said: Vec<u8>,
     since: Instant,
 }
@@ -36,22 +37,33 @@ impl Network {
     /// Clients come to ask by TCP.
     pub(super) fn accept_questions(&mut self) {
         loop {
-            let client = match accept_with(&self.inside.dns_tcp, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
-            {
-                Ok(client) => client,
+            let Some(inside) = self.tier.kernel() else { return };
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            match acceptfrom_with(&inside.dns_tcp, flags) {
+                Ok((client, from)) => match from.and_then(|from| SocketAddr::try_from(from).ok()) {
+                    Some(from) => self.begin_asking(client, from),
+                    None => relay::reset(&client),
+                },
                 Err(error) => {
-                    self.shed(error, |network| rustix::net::accept(&network.inside.dns_tcp).ok());
+                    self.shed(error, |network| rustix::net::accept(&network.tier.kernel()?.dns_tcp).ok());
                     return;
                 }
-            };
-            if self.asking.len() >= CLIENTS {
-                relay::reset(&client);
-                continue;
             }
-            let asking = Asking { client, said: Vec::new(), since: Instant::now() };
-            if let Some(place) = self.add(Entity::Asking(asking), EventFlags::IN | EventFlags::RDHUP) {
-                self.asking.push(place);
-            }
+        }
+    }
+
+    pub(super) fn has_room_for_asking(&self) -> bool {
+        self.asking.len() < CLIENTS
+    }
+
+    /// A client that may ask.
+    pub(super) fn begin_asking(&mut self, client: OwnedFd, from: SocketAddr) {
+        if !self.has_room_for_asking() {
+            return relay::reset(&client);
+        }
+        let asking = Asking { client, from, said: Vec::new(), since: Instant::now() };
+        if let Some(place) = self.add(Entity::Asking(asking), EventFlags::IN | EventFlags::RDHUP) {
+            self.asking.push(place);
         }
     }
 
@@ -66,7 +78,7 @@ impl Network {
         }
         while let Some(question) = asking.question() {
             let length = question.len();
-            let Some(answer) = self.known(question, &asking.client) else {
+            let Some(answer) = self.own_answer(question, asking.from) else {
                 self.forget_client(place);
                 let _ = epoll::delete(&self.epoll, &asking.client);
                 return self.ask_by_tcp(asking);
@@ -84,11 +96,6 @@ impl Network {
             true => self.forget_client(place),
             false => self.table.put(place, Entity::Asking(asking)),
         }
-    }
-
-    fn known(&self, question: &[u8], client: &OwnedFd) -> Option<Vec<u8>> {
-        let client = SocketAddr::try_from(getpeername(client).ok()??).ok()?;
-        self.own_answer(question, client)
     }
 
     fn ask_by_tcp(&mut self, asking: Asking) {

@@ -1,15 +1,20 @@
 //! The host's side: sockets towards the world, and what its way out is like.
 
 use nix::sys::socket::{getsockopt, sockopt};
-use rustix::net::SocketType;
+use rustix::net::{AddressFamily, SocketType};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 
-/// A socket towards the world, non-blocking.
-pub(super) fn outside(kind: SocketType) -> io::Result<OwnedFd> {
-    use rustix::net::{AddressFamily, SocketFlags, socket_with};
-    Ok(socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
+/// A socket towards an address of the world, non-blocking.
+pub(super) fn outside(kind: SocketType, to: IpAddr) -> io::Result<OwnedFd> {
+    use rustix::net::{SocketFlags, socket_with};
+    Ok(socket_with(family(to), kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
+}
+
+/// The family of an address.
+pub(super) fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
 }
 
 /// A socket that goes the way of the host's default route.

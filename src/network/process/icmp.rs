@@ -4,17 +4,17 @@
 //! The kernel lets whoever is in `net.ipv4.ping_group_range` do that, which systemd sets to everybody. Where it does not,
 //! requests go nowhere.
 
+use super::host::family;
 use super::packet::{self, Echo as Request};
 use super::{Entity, Network};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
+use nix::libc;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, ipproto, recv, send,
-};
-use rustix::net::{socket_with, sockopt::set_ip_ttl};
+use rustix::net::sockopt::{set_ip_ttl, set_ipv6_unicast_hops};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, connect, ipproto, recv, send, socket_with};
 use std::io::IoSliceMut;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ const REMEMBERED: usize = 16;
 const BEGINNING: usize = 128;
 
 /// Whose requests: source, destination, id.
-pub(super) type Key = (Ipv4Addr, Ipv4Addr, u16);
+pub(super) type Key = (IpAddr, IpAddr, u16);
 
 /// Requests of a container's process to a destination.
 pub(super) struct Echo {
@@ -58,14 +58,16 @@ impl Network {
         echo.sent.push((request.sequence, packet[..packet.len().min(BEGINNING)].to_vec()));
         // We are a router on its way.
         let Some(ttl) = request.ttl.checked_sub(1).filter(|ttl| *ttl > 0) else {
-            const EXCEEDED: [u8; 2] = [11, 0];
-            let answer = packet::error(self.config.gateway, request.source, EXCEEDED, [0; 4], packet);
-            let _ = rustix::io::write(&self.inside.tun, &answer);
+            let answer = packet::exceeded(self.config.router(request.source), request.source, packet);
+            self.write_inside(&answer);
             return;
         };
-        let _ = set_ip_ttl(&echo.socket, ttl.into());
+        let _ = match request.source {
+            IpAddr::V4(_) => set_ip_ttl(&echo.socket, ttl.into()),
+            IpAddr::V6(_) => set_ipv6_unicast_hops(&echo.socket, Some(ttl)),
+        };
         // The kernel puts its own id and the checksum there.
-        let mut message = vec![8, 0, 0, 0, 0, 0];
+        let mut message = vec![packet::echo_request(request.source), 0, 0, 0, 0, 0];
         message.extend(request.sequence.to_be_bytes());
         message.extend(&packet[request.payload..]);
         let _ = send(&echo.socket, &message, SendFlags::DONTWAIT);
@@ -75,10 +77,11 @@ impl Network {
         if self.echoes.len() >= ECHOES {
             return None;
         }
-        let to = self.destination(SocketAddrV4::new(request.destination, 0))?;
+        let to = self.destination(SocketAddr::new(request.destination, 0))?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, Some(ipproto::ICMP)).ok()?;
-        let _ = setsockopt(&socket, sockopt::Ipv4RecvErr, &true);
+        let protocol = if to.is_ipv4() { ipproto::ICMP } else { ipproto::ICMPV6 };
+        let socket = socket_with(family(to.ip()), SocketType::DGRAM, flags, Some(protocol)).ok()?;
+        hear_errors(&socket, to.ip());
         connect(&socket, &to).ok()?;
         let echo = Echo { socket, request: *request, sent: Vec::new(), used: Instant::now() };
         let place = self.add(Entity::Echo(echo), EventFlags::IN)?;
@@ -89,12 +92,14 @@ impl Network {
     /// Replies, or errors of routers.
     pub(super) fn echoed(&mut self, place: usize) {
         let mut answers = Vec::new();
-        let gateway = self.config.gateway;
+        let config = &self.config;
         let mut bytes = vec![0; 64 << 10];
         let Some(Entity::Echo(echo)) = self.table.get(place) else { return };
+        let gateway = config.router(echo.request.source);
+        let reply = packet::echo_reply_to(echo.request.source);
         for _ in 0..16 {
             match recv(&echo.socket, &mut bytes[..], RecvFlags::DONTWAIT) {
-                Ok((length, _)) if length >= 8 && bytes[0] == 0 => {
+                Ok((length, _)) if length >= 8 && bytes[0] == reply => {
                     let sequence = u16::from_be_bytes([bytes[6], bytes[7]]);
                     answers.push(packet::echo_reply(&echo.request, sequence, &bytes[8..length]));
                 }
@@ -108,7 +113,7 @@ impl Network {
             answers.push(answer);
         }
         for answer in answers {
-            let _ = rustix::io::write(&self.inside.tun, &answer);
+            self.write_inside(&answer);
         }
     }
 
@@ -124,37 +129,63 @@ impl Network {
     }
 }
 
+/// What somebody has said of a packet that was sent (ip(7), IP_RECVERR).
+pub(super) struct Told {
+    /// By ICMP, who and what: its type, code and the rest of its header. Nobody, if the host itself has no way.
+    pub(super) by: Option<(IpAddr, [u8; 2], [u8; 4])>,
+    /// The beginning of what was sent.
+    pub(super) sent: Vec<u8>,
+}
+
+/// Lets a socket be told of errors, about packets to an address of this family.
+pub(super) fn hear_errors(socket: &OwnedFd, family: IpAddr) {
+    let _ = match family {
+        IpAddr::V4(_) => setsockopt(socket, sockopt::Ipv4RecvErr, &true),
+        IpAddr::V6(_) => setsockopt(socket, sockopt::Ipv6RecvErr, &true),
+    };
+}
+
+/// The next error that a socket was told of.
+pub(super) fn next_error(socket: &OwnedFd) -> Option<Told> {
+    let mut bytes = [0; BEGINNING];
+    let mut space = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags).ok()?;
+    let length = message.bytes;
+    let (error, from) = message.cmsgs().ok()?.find_map(|control| match control {
+        ControlMessageOwned::Ipv4RecvErr(error, from) => {
+            let from = from.map(|from| Ipv4Addr::from_bits(u32::from_be(from.sin_addr.s_addr)).into());
+            Some((error, from))
+        }
+        ControlMessageOwned::Ipv6RecvErr(error, from) => {
+            Some((error, from.map(|from| Ipv6Addr::from(from.sin6_addr.s6_addr).into())))
+        }
+        _ => None,
+    })?;
+    let is_icmp = matches!(error.ee_origin, libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6);
+    // The size that would have fitted is in its last four bytes (RFC 1191, RFC 4443).
+    let by = from
+        .filter(|_| is_icmp)
+        .map(|from: IpAddr| (from, [error.ee_type, error.ee_code], error.ee_info.to_be_bytes()));
+    Some(Told { by, sent: bytes[..length.min(BEGINNING)].to_vec() })
+}
+
 impl Echo {
-    /// The next error about a request (ip(7), IP_RECVERR), as its sender is told it.
-    fn error(&self, gateway: Ipv4Addr) -> Option<Vec<u8>> {
-        let mut bytes = [0; BEGINNING];
-        let mut space = nix::cmsg_space!(nix::libc::sock_extended_err, nix::libc::sockaddr_in);
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-        let message =
-            recvmsg::<SockaddrIn>(self.socket.as_raw_fd(), &mut parts, Some(&mut space), flags).ok()?;
-        let length = message.bytes;
-        let told = message.cmsgs().ok()?.find_map(|control| match control {
-            ControlMessageOwned::Ipv4RecvErr(error, from) => Some((error, from)),
-            _ => None,
-        });
-        let (error, from) = told?;
+    /// The next error about a request, as its sender is told it.
+    fn error(&self, gateway: IpAddr) -> Option<Vec<u8>> {
+        let told = next_error(&self.socket)?;
         // Our own request comes with it: that says which one it was.
-        let sequence = bytes.get(6..8).filter(|_| length >= 8)?;
+        let sequence = told.sent.get(6..8)?;
         let sequence = u16::from_be_bytes([sequence[0], sequence[1]]);
         let (_, packet) = self.sent.iter().rev().find(|(number, _)| *number == sequence)?;
-        let router = match from {
-            Some(from) if error.ee_origin == nix::libc::SO_EE_ORIGIN_ICMP => {
-                Ipv4Addr::from_bits(u32::from_be(from.sin_addr.s_addr))
+        let to = self.request.source;
+        match told.by {
+            Some((router, kind, rest)) if router.is_ipv4() == to.is_ipv4() => {
+                Some(packet::error(router, to, kind, rest, packet))
             }
             // The host itself has no way.
-            _ => gateway,
-        };
-        let (kind, rest) = match error.ee_origin {
-            // The size that would have fitted is in the last two bytes (RFC 1191).
-            nix::libc::SO_EE_ORIGIN_ICMP => ([error.ee_type, error.ee_code], error.ee_info.to_be_bytes()),
-            _ => ([3, 1], [0; 4]),
-        };
-        Some(packet::error(router, self.request.source, kind, rest, packet))
+            _ => Some(packet::unreachable(gateway, to, packet::Unreachable::Host, packet)),
+        }
     }
 }

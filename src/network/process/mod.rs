@@ -12,18 +12,25 @@
 //!   client of a published port ─▶ Arriving: connect() to the container, with the client's own address ─▶ Relay
 //! ```
 //!
+//! That is what happens where the kernel can do it. Where it cannot, this process carries packets itself ([`user`]), behind the same
+//! interface ([`tier`]).
+//!
 //! What it must never do: let a container reach the host's loopback, or another network's containers; forge an answer
 //! for who did not give one; hold more for a container than its share ([`FLOWS`], [`PENDING`]).
 
+mod awake;
 mod confine;
 mod dns;
 mod dns_tcp;
+mod events;
 mod flows;
 #[cfg(feature = "fuzzing")]
 mod fuzzing;
 mod host;
 mod icmp;
 mod inside;
+mod ip;
+mod members;
 mod names;
 mod packet;
 mod publish;
@@ -31,26 +38,33 @@ mod relay;
 mod resolvers;
 mod table;
 mod tcp;
+mod tier;
 mod udp;
+mod user;
 
 #[cfg(feature = "fuzzing")]
 pub use fuzzing::read_for_fuzzing;
+#[cfg(feature = "fuzzing")]
+pub use user::hear_for_fuzzing;
 
 use super::address::{HOST, Subnet};
-use super::control::{self, Attach, Attached, Request};
+use super::control::{self, Attached, Request};
+use super::subnet6::{V6, is_special};
 use crate::kernel::memory::Program;
-use crate::netlink::{Refused, link};
+use crate::netlink::Refused;
+use events::{Happened, RELAYED, look, watch, watch_end};
 use host::{host_address, host_mtu, outside};
-use inside::Inside;
 use relay::{BUFFER, Pipes, Relay, Whose};
 use rustix::event::epoll;
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use table::Table;
+pub use tier::Datapath;
+use tier::Tier;
 
 /// What a network is.
 #[derive(Clone, Debug)]
@@ -65,6 +79,8 @@ pub struct Config {
     pub gateway: Ipv4Addr,
     /// Those that containers get unless they ask for another; all, if it is not set.
     pub range: Option<Subnet>,
+    /// What it has of IPv6.
+    pub v6: Option<V6>,
     /// Of its packets, in bytes; the host's, if it is not set.
     pub mtu: Option<u16>,
     /// Whether its containers cannot talk to one another.
@@ -73,9 +89,29 @@ pub struct Config {
     pub internal: bool,
     /// Whether its containers are found by their names.
     pub names: bool,
+    /// Which way packets are carried.
+    pub datapath: Datapath,
+    /// Whom to ask for other names; the host's name servers if there is nobody.
+    pub dns: Vec<IpAddr>,
 }
 
 impl Config {
+    /// Whether an address is of this network.
+    fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => self.subnet.contains(v4),
+            IpAddr::V6(v6) => self.v6.is_some_and(|own| own.subnet.contains(v6)),
+        }
+    }
+
+    /// The network's own address of this one's family.
+    fn router(&self, family: IpAddr) -> IpAddr {
+        match (family, self.v6) {
+            (IpAddr::V6(_), Some(v6)) => v6.gateway.into(),
+            _ => self.gateway.into(),
+        }
+    }
+
     /// Whether ports of its containers can be published.
     pub fn check_publish(&self, ports: &[control::Publish]) -> Result<(), super::Error> {
         match self.internal && !ports.is_empty() {
@@ -97,8 +133,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Something that waits for its descriptors.
 enum Entity {
     Tun,
-    Listener,
-    Datagrams,
+    /// Of one of R's families, by number.
+    Listener(usize),
+    Datagrams(usize),
     DnsDatagrams,
     DnsListener,
     Control,
@@ -111,17 +148,21 @@ enum Entity {
     /// A published TCP port.
     Published {
         listener: OwnedFd,
-        to: SocketAddrV4,
+        to: publish::Port,
     },
     /// A published UDP port.
     PublishedDatagrams {
         socket: OwnedFd,
-        to: SocketAddrV4,
+        to: publish::Port,
     },
     /// Two connections, joined.
     Relay(Relay),
     /// A flow of datagrams.
     Flow(udp::Flow),
+    /// A container's cable, in the user-mode tier.
+    Tap(usize),
+    /// A connection that ends here, in the user-mode tier.
+    Stream(user::Stream),
     /// Echo requests of a container to one destination.
     Echo(icmp::Echo),
     /// A question to one of the host's name servers.
@@ -133,7 +174,13 @@ enum Entity {
 struct Member {
     socket: OwnedFd,
     published: Vec<usize>,
-    cable: Option<(i32, String)>,
+    cable: Option<Cable>,
+}
+
+/// A container's cable: in R, by its index and name, or a port of the user-mode tier and where that is in the table.
+enum Cable {
+    Kernel(i32, String),
+    User { port: usize, place: usize },
 }
 
 /// The network at work.
@@ -141,10 +188,12 @@ pub(super) struct Network {
     config: Config,
     /// In the run root; those of other networks are beside it.
     folder: PathBuf,
-    inside: Inside,
+    tier: Tier,
     epoll: OwnedFd,
     table: Table,
-    pending: HashMap<(SocketAddrV4, SocketAddrV4), usize>,
+    pending: HashMap<(SocketAddr, SocketAddr), usize>,
+    /// Connections that containers have made: their places, and the numbers that their SYNs had.
+    connections: HashMap<(SocketAddr, SocketAddr), (usize, u32)>,
     flows: HashMap<udp::Key, usize>,
     echoes: HashMap<icmp::Key, usize>,
     asking: Vec<usize>,
@@ -152,6 +201,9 @@ pub(super) struct Network {
     pipes: Pipes,
     buffer: Box<[u8; BUFFER]>,
     busy: Vec<usize>,
+    /// Whether the last thing that was done was to pass a message on.
+    talking: bool,
+    awake: awake::Awake,
     control: OwnedFd,
     members: usize,
     cables: i32,
@@ -201,28 +253,32 @@ fn no(error: &Refused) -> Attached {
 
 impl Network {
     fn make(config: Config, folder: PathBuf, control: OwnedFd) -> Result<Self, (OwnedFd, Refused)> {
-        let inside = match Inside::make(&config) {
-            Ok(inside) => inside,
+        let tier = match Tier::make(&config) {
+            Ok(tier) => tier,
             Err(error) => return Err((control, error)),
         };
         let epoll = match epoll::create(epoll::CreateFlags::CLOEXEC) {
             Ok(epoll) => epoll,
             Err(e) => return Err((control, Refused::to("wait for events")(e))),
         };
+        let resolvers = dns::Resolvers::new(&config.dns);
         let mut network = Self {
             config,
             folder,
-            inside,
+            tier,
             epoll,
             table: Table::default(),
             pending: HashMap::new(),
+            connections: HashMap::new(),
             flows: HashMap::new(),
             echoes: HashMap::new(),
             asking: Vec::new(),
-            resolvers: dns::Resolvers::default(),
+            resolvers,
             pipes: Pipes::default(),
             buffer: Box::new([0; BUFFER]),
             busy: Vec::new(),
+            talking: false,
+            awake: awake::Awake::default(),
             control,
             members: 0,
             cables: 0,
@@ -237,35 +293,11 @@ impl Network {
         if let Err(e) = network.watch_fixed() {
             return Err((network.control, Refused::to("wait for events")(e)));
         }
-        match confine::confine() {
+        let is_kernel = network.tier.user().is_none();
+        match confine::confine(is_kernel) {
             Ok(()) => Ok(network),
             Err(refused) => Err((network.control, refused)),
         }
-    }
-
-    fn watch_fixed(&mut self) -> io::Result<()> {
-        relay::set_nonblocking(&self.control)?;
-        for entity in [
-            Entity::Tun,
-            Entity::Listener,
-            Entity::Datagrams,
-            Entity::DnsDatagrams,
-            Entity::DnsListener,
-            Entity::Control,
-        ] {
-            let fd = match &entity {
-                Entity::Tun => &self.inside.tun,
-                Entity::Listener => &self.inside.tcp,
-                Entity::Datagrams => &self.inside.udp,
-                Entity::DnsDatagrams => &self.inside.dns_udp,
-                Entity::DnsListener => &self.inside.dns_tcp,
-                _ => &self.control,
-            };
-            let fd = fd.as_fd();
-            watch(&self.epoll, fd, self.table.places.len(), epoll::EventFlags::IN)?;
-            self.table.add(entity);
-        }
-        Ok(())
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -273,26 +305,29 @@ impl Network {
         loop {
             let timeout = if !self.busy.is_empty() {
                 Some(Duration::ZERO)
-            } else if self.members == 0 || self.swollen || !self.pending.is_empty() || self.table_times() {
+            } else if self.tier.user().is_some_and(|user| user.is_waiting()) {
+                Some(user::TICK)
+            } else if self.members == 0
+                || self.swollen
+                || self.tier.has_spare()
+                || self.pipes.are_idle()
+                || !self.pending.is_empty()
+                || self.table_times()
+            {
                 Some(SWEEP)
             } else {
                 None
             };
-            let timeout = timeout.map(|t| rustix::event::Timespec {
-                tv_sec: i64::try_from(t.as_secs()).unwrap_or(1),
-                tv_nsec: t.subsec_nanos().into(),
-            });
-            let mut events: [std::mem::MaybeUninit<epoll::Event>; 256] =
-                [std::mem::MaybeUninit::uninit(); 256];
-            let ready: Vec<(usize, bool)> = match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
-                Ok((events, _)) => events.iter().filter_map(event).collect(),
+            let ready = match self.wait(timeout) {
+                Ok(ready) => ready,
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(e) => return Err(e.into()),
             };
             let busy = std::mem::take(&mut self.busy);
-            for (place, ending) in ready.into_iter().chain(busy.into_iter().map(|place| (place, true))) {
-                self.ready(place, ending);
+            for (place, event) in ready.into_iter().chain(busy.into_iter().map(|place| (place, None))) {
+                self.ready(place, event);
             }
+            self.sweep_streams(Instant::now());
             if swept.elapsed() >= SWEEP {
                 swept = Instant::now();
                 self.sweep(swept);
@@ -303,6 +338,26 @@ impl Network {
         }
     }
 
+    /// What has happened, for no longer than this.
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<Vec<Happened>, rustix::io::Errno> {
+        // Others than two who talk do not wait for us.
+        if !std::mem::take(&mut self.talking) || timeout == Some(Duration::ZERO) {
+            return look(&self.epoll, timeout);
+        }
+        let since = Instant::now();
+        if let Some(until) = self.awake.until(since) {
+            while Instant::now() < until {
+                let ready = look(&self.epoll, Some(Duration::ZERO))?;
+                if !ready.is_empty() {
+                    return Ok(ready);
+                }
+            }
+        }
+        let ready = look(&self.epoll, timeout)?;
+        self.awake.came_after(since.elapsed());
+        Ok(ready)
+    }
+
     /// Whether anything in the table has a time at which it ends by itself.
     fn table_times(&self) -> bool {
         !self.flows.is_empty()
@@ -311,12 +366,18 @@ impl Network {
             || self.resolvers.are_asked()
     }
 
-    fn ready(&mut self, place: usize, ending: bool) {
+    fn ready(&mut self, place: usize, event: Option<relay::Event>) {
         match self.table.get(place) {
             None => {}
             Some(Entity::Tun) => self.read_tun(),
-            Some(Entity::Listener) => self.accept_held(),
-            Some(Entity::Datagrams) => self.first_datagrams(),
+            Some(Entity::Listener(which)) => {
+                let which = *which;
+                self.accept_held(which);
+            }
+            Some(Entity::Datagrams(which)) => {
+                let which = *which;
+                self.first_datagrams(which);
+            }
             Some(Entity::DnsDatagrams) => self.questions(),
             Some(Entity::DnsListener) => self.accept_questions(),
             Some(Entity::Control) => self.accept_member(),
@@ -325,31 +386,46 @@ impl Network {
             Some(Entity::Arriving(_)) => self.arrived(place),
             Some(Entity::Published { .. }) => self.accept_clients(place),
             Some(Entity::PublishedDatagrams { .. }) => self.datagrams_of_clients(place),
-            Some(Entity::Relay(_)) => self.relay(place, ending),
+            Some(Entity::Relay(_)) => self.relay(place, event),
             Some(Entity::Flow(_)) => self.flow(place),
+            Some(Entity::Tap(port)) => {
+                let port = *port;
+                self.read_tap(port);
+            }
+            Some(Entity::Stream(_)) => self.stream_event(place),
             Some(Entity::Echo(_)) => self.echoed(place),
             Some(Entity::Asking(_)) => self.asked(place),
             Some(Entity::Question(_)) => self.answered(place),
         }
     }
 
-    fn relay(&mut self, place: usize, ending: bool) {
+    fn relay(&mut self, place: usize, event: Option<relay::Event>) {
         let Some(Entity::Relay(mut relay)) = self.table.take(place) else { return };
-        match relay.run(ending, &mut self.pipes, &mut self.buffer) {
-            Ok(relay::State::Waiting) => self.table.put(place, Entity::Relay(relay)),
+        match relay.run(event, &mut self.pipes, &mut self.buffer) {
+            Ok(relay::State::Waiting) => {
+                self.talking = relay.is_talking();
+                self.table.put(place, Entity::Relay(relay));
+            }
             Ok(relay::State::Busy) => {
                 self.table.put(place, Entity::Relay(relay));
                 self.busy.push(place);
             }
-            Ok(relay::State::Done) => {
-                relay.close(&mut self.pipes, false);
-                self.table.forget(place);
-            }
-            Err(_) => {
-                relay.close(&mut self.pipes, true);
-                self.table.forget(place);
+            Ok(relay::State::Done) => self.end_relay(place, relay, false),
+            Err(_) => self.end_relay(place, relay, true),
+        }
+    }
+
+    /// Ends a relay that was taken out of this place; with `broken` as one that broke.
+    fn end_relay(&mut self, place: usize, relay: Relay, broken: bool) {
+        if let Some(Whose { container, remote, inwards: false }) = relay.whose() {
+            let key = (container, remote);
+            if self.connections.get(&key).is_some_and(|(other, _)| *other == place) {
+                self.connections.remove(&key);
             }
         }
+        relay.close(&mut self.pipes, broken);
+        let _ = self.table.take(place);
+        self.table.forget(place);
     }
 
     /// Joins two connected sockets, the container's first. Neither is watched yet.
@@ -359,18 +435,22 @@ impl Network {
 
     fn join_relay(&mut self, relay: Relay) {
         let place = self.table.add(Entity::Tun);
-        let flags =
-            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        let watched = relay.ends().into_iter().try_for_each(|end| watch(&self.epoll, end, place, flags));
-        if watched.is_err() {
-            relay.close(&mut self.pipes, true);
-            let _ = self.table.take(place);
-            self.table.forget(place);
-            return;
+        self.begin_relay(place, relay, &[0, 1]);
+    }
+
+    /// Lets a relay have this place of the table, whose ends of these numbers are not watched there yet.
+    fn begin_relay(&mut self, place: usize, relay: Relay, unwatched: &[usize]) {
+        let ends = relay.ends();
+        if unwatched
+            .iter()
+            .try_for_each(|end| watch_end(&self.epoll, ends[*end], place, *end, RELAYED))
+            .is_err()
+        {
+            return self.end_relay(place, relay, true);
         }
         self.table.put(place, Entity::Relay(relay));
         // What came before it was watched.
-        self.relay(place, true);
+        self.relay(place, None);
     }
 
     /// Puts an entity into the table and watches its descriptor.
@@ -390,7 +470,7 @@ impl Network {
     }
 
     /// Whether a connection was reset for want of descriptors, after accepting one failed.
-    fn shed(&mut self, error: rustix::io::Errno, accept: impl Fn(&Self) -> Option<OwnedFd>) -> bool {
+    fn shed(&mut self, error: rustix::io::Errno, accept: impl Fn(&mut Self) -> Option<OwnedFd>) -> bool {
         use rustix::io::{Errno, fcntl_dupfd_cloexec};
         if !matches!(error, Errno::MFILE | Errno::NFILE) || self.spare.take().is_none() {
             return false;
@@ -412,6 +492,8 @@ impl Network {
         self.sweep_echoes(now);
         self.sweep_asking(now);
         self.sweep_questions(now);
+        self.tier.trim();
+        self.pipes.trim();
         if std::mem::take(&mut self.swollen)
             && let Some(program) = &self.program
         {
@@ -419,108 +501,15 @@ impl Network {
             let _ = program.trim();
         }
     }
-
-    // --- containers that come and go -----------------------------------------------------------------------------
-
-    fn accept_member(&mut self) {
-        use rustix::net::SocketFlags;
-        while let Ok(socket) =
-            rustix::net::accept_with(&self.control, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
-        {
-            let member = Entity::Member(Member { socket, published: Vec::new(), cable: None });
-            if self.add(member, epoll::EventFlags::IN).is_some() {
-                self.members += 1;
-            }
-        }
-    }
-
-    fn hear_member(&mut self, place: usize) {
-        let Some(Entity::Member(mut member)) = self.table.take(place) else { return };
-        match control::receive::<Request>(&member.socket) {
-            Ok(Some((Request::Attach(attach), Some(namespace)))) => {
-                let answer = match self.attach(&attach, &namespace, &mut member) {
-                    Ok(published) => {
-                        let names = attach.names.iter().map(|name| name.to_ascii_lowercase()).collect();
-                        let others = attach.others;
-                        self.names.push(names::Names {
-                            owner: place,
-                            address: attach.address,
-                            names,
-                            others,
-                        });
-                        Attached::Yes(published)
-                    }
-                    Err(error) => no(&error),
-                };
-                let _ = control::send(&member.socket, &answer, None);
-                self.table.put(place, Entity::Member(member));
-            }
-            Ok(Some((Request::Others(others), None))) => {
-                for names in self.names.iter_mut().filter(|names| names.owner == place) {
-                    names.others.clone_from(&others);
-                }
-                self.table.put(place, Entity::Member(member));
-            }
-            Ok(Some((Request::Flows(from), None))) => {
-                let _ = control::send(&member.socket, &self.flows_from(from), None);
-                self.table.put(place, Entity::Member(member));
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.table.put(place, Entity::Member(member)),
-            _ => {
-                self.table.forget(place);
-                self.members -= 1;
-                self.names.retain(|names| names.owner != place);
-                // The next to be there must not get its clients.
-                self.forget_clients_of(&member.published);
-                for published in member.published {
-                    self.remove(published);
-                }
-                if let Some((index, name)) = member.cable {
-                    // It is gone already where the container's namespace is.
-                    let _ = self.inside.route.send(&[link::remove(index)]);
-                    let _ = self.inside.filter.send(&super::guard::forget(&name));
-                }
-            }
-        }
-    }
-
-    fn attach(
-        &mut self,
-        attach: &Attach,
-        namespace: &OwnedFd,
-        member: &mut Member,
-    ) -> Result<Vec<control::Publish>, Refused> {
-        self.cables += 1;
-        self.swollen = true;
-        let index = 100 + self.cables;
-        let cable = link::cable(&link::Cable {
-            name: &attach.cable,
-            index,
-            bridge: inside::BRIDGE,
-            namespace: Some(namespace.as_fd()),
-            peer: &attach.interface,
-            peer_index: attach.index,
-            peer_mac: attach.mac,
-            mtu: self.inside.mtu.into(),
-        });
-        let mut messages = vec![cable];
-        if self.config.isolated {
-            messages.push(link::isolate(index));
-        }
-        self.inside.route.send(&messages)?;
-        member.cable = Some((index, attach.cable.clone()));
-        let check = super::guard::source_check(&attach.cable, attach.address, attach.mac);
-        self.inside.filter.send(&check)?;
-        attach.publish.iter().map(|publish| self.publish(publish, attach.address, member)).collect()
-    }
 }
 
 impl Entity {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         match self {
             Entity::Tun
-            | Entity::Listener
-            | Entity::Datagrams
+            | Entity::Tap(_)
+            | Entity::Listener(_)
+            | Entity::Datagrams(_)
             | Entity::DnsDatagrams
             | Entity::DnsListener
             | Entity::Control => Vec::new(),
@@ -530,6 +519,7 @@ impl Entity {
             Entity::Published { listener: socket, .. } | Entity::PublishedDatagrams { socket, .. } => {
                 vec![socket.as_fd()]
             }
+            Entity::Stream(stream) => vec![stream.host()],
             Entity::Relay(relay) => relay.ends().to_vec(),
             Entity::Flow(flow) => flow.descriptors(),
             Entity::Asking(asking) => vec![asking.client.as_fd()],
@@ -539,33 +529,21 @@ impl Entity {
     }
 }
 
-/// The place that an event is for, and whether something may have come to its end there.
-fn event(event: &epoll::Event) -> Option<(usize, bool)> {
-    use epoll::EventFlags;
-    // Copies: the structure is packed.
-    let (data, flags) = (event.data, event.flags);
-    let ending = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-    Some((usize::try_from(data.u64()).ok()?, ending))
-}
-
-fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, place: usize, flags: epoll::EventFlags) -> io::Result<()> {
-    Ok(epoll::add(epoll, fd, epoll::EventData::new_u64(place as u64), flags)?)
-}
-
 impl Network {
     /// Where a container's packet for this address goes to from the host; `None` if that is forbidden or leads nowhere:
     /// the host's loopback, and the network's own addresses, which the bridge serves.
-    fn destination(&self, address: SocketAddrV4) -> Option<SocketAddrV4> {
-        let ip = *address.ip();
+    fn destination(&self, address: SocketAddr) -> Option<SocketAddr> {
+        let ip = address.ip();
         if ip == HOST && !self.config.internal {
-            return Some(SocketAddrV4::new(host_address()?, address.port()));
+            return Some(SocketAddr::new(host_address()?.into(), address.port()));
         }
-        let forbidden = self.config.internal
-            || ip.is_loopback()
-            || ip.is_unspecified()
-            || ip.is_multicast()
-            || ip.is_broadcast()
-            || self.config.subnet.contains(ip);
+        let means_something_else = match ip {
+            IpAddr::V4(v4) => {
+                v4.is_loopback() || v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast()
+            }
+            IpAddr::V6(v6) => is_special(v6),
+        };
+        let forbidden = self.config.internal || means_something_else || self.config.contains(ip);
         (!forbidden).then_some(address)
     }
 }

@@ -5,9 +5,9 @@
 
 use crate::network::HOST;
 use hickory_proto::op::{Message, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::{A, PTR};
+use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 /// What the host is called. They are in `/etc/hosts`, too, which not all programs read.
@@ -21,8 +21,8 @@ const TTL: u32 = 5;
 pub(super) struct Names {
     /// Its place in the table of entities.
     pub(super) owner: usize,
-    /// Its address.
-    pub(super) address: Ipv4Addr,
+    /// Its addresses.
+    pub(super) addresses: Vec<IpAddr>,
     /// What it is called.
     pub(super) names: Vec<String>,
     /// Ids of the other networks that it is on.
@@ -41,7 +41,7 @@ pub(super) fn answer(question: &[u8], known: &[Names], host: bool, turn: usize) 
     let record = |data| Record::from_rdata(query.name().clone(), TTL, data);
     let mut answers: Vec<Record> = match address_of(&name) {
         Some(address) => {
-            let name = match known.iter().find(|names| names.address == address) {
+            let name = match known.iter().find(|names| names.addresses.contains(&address)) {
                 Some(owner) => owner.names.first()?.as_str(),
                 None if host && address == HOST => HOST_NAMES[0],
                 None => return None,
@@ -54,18 +54,22 @@ pub(super) fn answer(question: &[u8], known: &[Names], host: bool, turn: usize) 
         }
         None => {
             let owners = known.iter().filter(|names| names.names.contains(&name));
-            let mut addresses: Vec<_> = owners.map(|names| names.address).collect();
+            let mut addresses: Vec<IpAddr> = owners.flat_map(|names| names.addresses.clone()).collect();
             if addresses.is_empty() && host && HOST_NAMES.contains(&&*name) {
-                addresses.push(HOST);
+                addresses.push(HOST.into());
             }
             addresses.first()?;
-            match query.query_type() {
-                RecordType::A | RecordType::ANY => {
-                    addresses.into_iter().map(|address| record(RData::A(A(address)))).collect()
-                }
-                // The name is there, and has nothing of this type: no error (RFC 2308, NODATA).
-                _ => Vec::new(),
-            }
+            // A name that is there, and has nothing of this type, is no error (RFC 2308, NODATA).
+            let is_asked_for = |address: &IpAddr| match query.query_type() {
+                RecordType::A => address.is_ipv4(),
+                RecordType::AAAA => address.is_ipv6(),
+                kind => kind == RecordType::ANY,
+            };
+            let data = |address| match address {
+                IpAddr::V4(v4) => RData::A(A(v4)),
+                IpAddr::V6(v6) => RData::AAAA(AAAA(v6)),
+            };
+            addresses.into_iter().filter(is_asked_for).map(|address| record(data(address))).collect()
         }
     };
     if !answers.is_empty() {
@@ -85,7 +89,7 @@ pub(super) fn of_others(networks: &Path, others: &[String]) -> Vec<Names> {
     let known = |id: &String| crate::network::address::holders(&networks.join(id).join("leases"));
     let names = |(address, names): (_, Vec<String>)| Names {
         owner: 0,
-        address,
+        addresses: vec![address],
         names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
         others: Vec::new(),
     };
@@ -120,11 +124,18 @@ fn reply(question: &Message) -> Message {
     answer
 }
 
-/// The address in a name such as `2.0.89.10.in-addr.arpa`.
-fn address_of(name: &str) -> Option<Ipv4Addr> {
-    let reversed: Ipv4Addr = name.strip_suffix(".in-addr.arpa")?.parse().ok()?;
-    let [a, b, c, d] = reversed.octets();
-    Some(Ipv4Addr::new(d, c, b, a))
+/// The address in a name such as `2.0.89.10.in-addr.arpa`, or of 32 digits before `ip6.arpa` (RFC 3596, 2.5).
+fn address_of(name: &str) -> Option<IpAddr> {
+    if let Some(reversed) = name.strip_suffix(".in-addr.arpa") {
+        let reversed: Ipv4Addr = reversed.parse().ok()?;
+        let [a, b, c, d] = reversed.octets();
+        return Some(Ipv4Addr::new(d, c, b, a).into());
+    }
+    let digits: Vec<&str> = name.strip_suffix(".ip6.arpa")?.split('.').rev().collect();
+    if digits.len() != 32 || digits.iter().any(|digit| digit.len() != 1) {
+        return None;
+    }
+    u128::from_str_radix(&digits.concat(), 16).ok().map(|bits| Ipv6Addr::from_bits(bits).into())
 }
 
 #[cfg(test)]
@@ -142,7 +153,10 @@ mod tests {
     fn known() -> Vec<Names> {
         let names = |owner, last, names: &[&str]| Names {
             owner,
-            address: Ipv4Addr::new(10, 89, 0, last),
+            addresses: vec![
+                Ipv4Addr::new(10, 89, 0, last).into(),
+                Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into()).into(),
+            ],
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             others: Vec::new(),
         };
@@ -163,8 +177,16 @@ mod tests {
         assert_eq!(told("DB.", RecordType::A, 0).unwrap(), ["10.89.0.2"]);
         assert_eq!(told("both.", RecordType::A, 0).unwrap(), ["10.89.0.2", "10.89.0.3"]);
         assert_eq!(told("both.", RecordType::A, 1).unwrap(), ["10.89.0.3", "10.89.0.2"]);
+        assert_eq!(told("db.", RecordType::AAAA, 0).unwrap(), ["fd00::2"]);
         // NODATA, not NXDOMAIN: else a client that asks for both would give up.
-        assert_eq!(told("db.", RecordType::AAAA, 0).unwrap(), Vec::<String>::new());
+        assert_eq!(told("db.", RecordType::TXT, 0).unwrap(), Vec::<String>::new());
+        let digits = format!("3.{}d.f.ip6.arpa.", "0.".repeat(29));
+        assert_eq!(told(&digits, RecordType::PTR, 0).unwrap(), ["web."]);
+        for other in
+            ["3.d.f.ip6.arpa.".to_owned(), digits.replacen('3', "33", 1), digits.replacen('3', "4", 1)]
+        {
+            assert_eq!(told(&other, RecordType::PTR, 0), None, "{other}");
+        }
         assert_eq!(told("3.0.89.10.in-addr.arpa.", RecordType::PTR, 0).unwrap(), ["web."]);
         for name in ["db.example.", "example.", "9.0.89.10.in-addr.arpa.", "."] {
             assert_eq!(told(name, RecordType::A, 0), None, "{name}");
@@ -185,7 +207,7 @@ mod tests {
     fn an_answer_that_does_not_fit_is_told_to_be_asked_for_by_tcp() {
         let names = |last| Names {
             owner: 1,
-            address: Ipv4Addr::new(10, 89, 0, last),
+            addresses: vec![Ipv4Addr::new(10, 89, 0, last).into()],
             names: vec!["many".into()],
             others: Vec::new(),
         };

@@ -22,6 +22,7 @@ const TURNS: usize = 32;
 pub struct Pipes {
     idle: Vec<Pipe>,
     large: usize,
+    used: bool,
 }
 
 /// A pipe and how much it holds.
@@ -39,7 +40,20 @@ impl Pipes {
     const LARGE_SIZE: usize = 512 << 10;
     const IDLE: usize = 16;
 
+    /// Whether there are pipes that nobody uses.
+    pub fn are_idle(&self) -> bool {
+        !self.idle.is_empty()
+    }
+
+    /// Closes those, if nobody has asked for one since the last time.
+    pub fn trim(&mut self) {
+        if !std::mem::take(&mut self.used) {
+            self.large -= self.idle.drain(..).filter(|pipe| pipe.large).count();
+        }
+    }
+
     fn take(&mut self) -> Result<Pipe, Errno> {
+        self.used = true;
         if let Some(pipe) = self.idle.pop() {
             return Ok(pipe);
         }
@@ -68,6 +82,8 @@ struct Way {
     rest: Vec<u8>,
     /// Whether all that there was to read has been read: more is told of.
     is_empty: bool,
+    /// Whether an end may be behind what there is to read.
+    ending: bool,
     stream: bool,
     ended: bool,
     told: bool,
@@ -83,6 +99,15 @@ pub struct Whose {
     pub remote: SocketAddr,
     /// Whether somebody outside began it.
     pub inwards: bool,
+}
+
+/// What is known to have happened at one end.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// Which end: the container's is 0.
+    pub end: usize,
+    /// Whether it may have come to its end there: then a short read need not be the last one (epoll(7), edge-triggered).
+    pub ending: bool,
 }
 
 /// Two connections, joined.
@@ -127,27 +152,36 @@ impl Relay {
         [self.ends[0].as_fd(), self.ends[1].as_fd()]
     }
 
+    /// Whether all that was said of late were short messages.
+    pub fn is_talking(&self) -> bool {
+        self.ways.iter().all(|way| !way.stream && way.rest.is_empty())
+    }
+
     /// Bytes that went from the first to the second, and back.
     pub fn moved(&self) -> [u64; 2] {
         [self.ways[0].moved, self.ways[1].moved]
     }
 
-    /// Moves what can be moved now; `ending` if one side may have said that it is done. An error is a connection that broke.
+    /// Moves what can be moved now, after this event; anything may have happened if none is given. An error is a connection
+    /// that broke.
     pub fn run(
         &mut self,
-        ending: bool,
+        event: Option<Event>,
         pipes: &mut Pipes,
         buffer: &mut [u8; BUFFER],
     ) -> Result<State, Errno> {
-        self.ways.iter_mut().for_each(|way| way.is_empty = false);
+        for (end, way) in self.ways.iter_mut().enumerate() {
+            if event.is_none_or(|event| event.end == end) {
+                way.is_empty = false;
+                way.ending = event.is_none_or(|event| event.ending);
+            }
+        }
         for _ in 0..TURNS {
             let mut moved = false;
             for way in 0..2 {
                 let [from, to] = if way == 0 { [0, 1] } else { [1, 0] };
                 let way = &mut self.ways[way];
                 moved |= way.step(&self.ends[from], &self.ends[to], pipes, buffer)?;
-                // A short read is the last one, unless an end is behind it (epoll(7), edge-triggered).
-                way.is_empty &= !ending;
             }
             if !moved {
                 let done = self.ways.iter().all(|way| way.told);
@@ -248,7 +282,7 @@ impl Way {
         }
         let Some(pipe) = &self.pipe else { return Ok(false) };
         let room = pipe.capacity.saturating_sub(self.filled);
-        if room == 0 {
+        if room == 0 || self.is_empty {
             return Ok(false);
         }
         match again(splice(from, None, &pipe.into, None, room, SpliceFlags::MOVE | SpliceFlags::NONBLOCK))? {
@@ -263,8 +297,9 @@ impl Way {
                 Ok(true)
             }
             None => {
-                // Nothing has come: what comes next may be little again.
+                // Either the pipe is full, or nothing has come: what comes next may be little again.
                 self.stream = self.filled > 0;
+                self.is_empty = !self.stream;
                 Ok(false)
             }
         }
@@ -285,7 +320,7 @@ impl Way {
         }
         self.moved += n as u64;
         self.stream = n == BUFFER;
-        self.is_empty = !self.stream;
+        self.is_empty = !self.stream && !self.ending;
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let sent = again(send(to, &buffer[..n], flags))?.unwrap_or(0);
         self.rest = buffer[sent..n].to_vec();
@@ -336,7 +371,7 @@ mod tests {
         std::thread::spawn(move || {
             let (mut pipes, mut buffer) = (Pipes::default(), Box::new([0; BUFFER]));
             let broken = loop {
-                match relay.run(true, &mut pipes, &mut buffer) {
+                match relay.run(None, &mut pipes, &mut buffer) {
                     Ok(State::Done) => break false,
                     Ok(_) => std::thread::sleep(std::time::Duration::from_micros(50)),
                     Err(_) => break true,
@@ -344,7 +379,13 @@ mod tests {
             };
             let moved = relay.moved();
             relay.close(&mut pipes, broken);
-            (broken, moved, pipes.idle.len())
+            let idle = pipes.idle.len();
+            // Used until just now, and then no more.
+            pipes.trim();
+            assert_eq!(pipes.idle.len(), idle);
+            pipes.trim();
+            assert_eq!((pipes.idle.len(), pipes.large), (0, 0));
+            (broken, moved, idle)
         })
     }
 

@@ -102,13 +102,25 @@ impl Server {
 #[derive(Debug, Default)]
 pub(super) struct Host {
     servers: Vec<Server>,
+    /// Whether they are the network's own.
+    fixed: bool,
     seen: Option<(u64, i64, i64)>,
     silent: HashMap<Server, (u32, Instant)>,
 }
 
 impl Host {
+    /// Those of the network itself, if it has any.
+    pub(super) fn new(servers: &[IpAddr]) -> Self {
+        let servers: Vec<_> =
+            servers.iter().map(|address| Server { address: *address, scope: None }.named()).collect();
+        Self { fixed: !servers.is_empty(), servers, ..Self::default() }
+    }
+
     /// In the order in which to ask them.
     pub(super) fn order(&mut self) -> Vec<Server> {
+        if self.fixed {
+            return self.sorted(Instant::now());
+        }
         // A stat(2) per question; the file is read again when it is another.
         let seen = std::fs::metadata(RESOLV_CONF).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()));
         if seen != self.seen || self.servers.is_empty() {

@@ -1,13 +1,13 @@
 //! Connections that containers make.
 
-use super::relay::Whose;
-use super::{Entity, Network, PENDING, outside, packet};
+use super::relay::{Relay, Whose};
+use super::{Entity, Network, PENDING, RELAYED, outside, packet, watch_end};
 use packet::{Packet, Unreachable};
-use rustix::event::epoll::EventFlags;
+use rustix::event::epoll;
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, SocketType, accept_with, connect, getpeername, getsockname};
-use std::net::{SocketAddr, SocketAddrV4};
-use std::os::fd::OwnedFd;
+use rustix::net::{SocketFlags, SocketType, acceptfrom_with, connect, getpeername, getsockname};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// After this a container that sent a SYN has given up on it (tcp(7), `tcp_syn_retries`: 127 s).
@@ -17,20 +17,23 @@ const GIVE_UP: Duration = Duration::from_secs(130);
 pub(super) struct Pending {
     /// Towards the destination.
     pub(super) socket: OwnedFd,
-    key: (SocketAddrV4, SocketAddrV4),
+    pub(super) key: (SocketAddr, SocketAddr),
     sequence: u32,
-    syn: Vec<u8>,
+    pub(super) syn: Vec<u8>,
     is_connected: bool,
+    /// Whether the socket is watched; as the second end of what the two will be.
+    is_watched: bool,
     since: Instant,
 }
 
 impl Network {
     /// Reads what containers send to somewhere else.
     pub(super) fn read_tun(&mut self) {
-        let mut bytes = vec![0; usize::from(self.inside.mtu)];
+        let mut bytes = vec![0; usize::from(self.tier.mtu())];
         // Not for ever: others have their turn.
         for _ in 0..64 {
-            let Ok(length) = rustix::io::read(&self.inside.tun, &mut bytes) else { return };
+            let Some(inside) = self.tier.kernel() else { return };
+            let Ok(length) = rustix::io::read(&inside.tun, &mut bytes) else { return };
             let packet = &bytes[..length];
             match packet::read(packet) {
                 Packet::Syn { source, destination, sequence } => {
@@ -42,15 +45,23 @@ impl Network {
         }
     }
 
-    fn hold(&mut self, source: SocketAddrV4, destination: SocketAddrV4, sequence: u32, syn: &[u8]) {
+    pub(super) fn hold(&mut self, source: SocketAddr, destination: SocketAddr, sequence: u32, syn: &[u8]) {
         let key = (source, destination);
         if let Some(place) = self.pending.get(&key).copied() {
-            // Sent again. If it has been let through already, that may have been lost.
-            if let Some(Entity::Pending(pending)) = self.table.get(place)
-                && pending.is_connected
-            {
-                let _ = rustix::io::write(&self.inside.tun, &pending.syn);
+            if let Some(Entity::Pending(pending)) = self.table.get(place) {
+                // Another connection, if it has another number: the container has given the first one up.
+                pending.sequence = sequence;
+                pending.syn = syn.to_vec();
+                // Sent again. If it has been let through already, that may have been lost.
+                if pending.is_connected {
+                    let syn = pending.syn.clone();
+                    self.write_inside(&syn);
+                }
             }
+            return;
+        }
+        // Sent again by a container that had to wait for the answer, which it has by now.
+        if self.connections.get(&key).is_some_and(|(_, connected)| *connected == sequence) {
             return;
         }
         let Some(to) = self.destination(destination) else {
@@ -60,20 +71,29 @@ impl Network {
             return;
         }
         // Without a descriptor the container tries again in a second.
-        let Ok(socket) = outside(SocketType::STREAM) else { return };
+        let Ok(socket) = outside(SocketType::STREAM, to.ip()) else { return };
         let _ = rustix::net::sockopt::set_tcp_nodelay(&socket, true);
         let started = connect(&socket, &to);
-        let pending =
-            Pending { socket, key, sequence, syn: syn.to_vec(), is_connected: false, since: Instant::now() };
+        let (syn, since) = (syn.to_vec(), Instant::now());
+        let mut pending =
+            Pending { socket, key, sequence, syn, is_connected: false, is_watched: false, since };
         match started {
-            Ok(()) | Err(Errno::INPROGRESS) => {
-                let entity = Entity::Pending(pending);
-                if let Some(place) = self.add(entity, EventFlags::OUT | EventFlags::ET) {
-                    self.pending.insert(key, place);
-                }
+            // As when it is a service of the host itself.
+            Ok(()) if self.tier.user().is_some() => return self.answer_stream(pending),
+            Ok(()) => {
+                pending.is_connected = true;
+                self.write_inside(&pending.syn);
             }
-            Err(e) => self.answer_failure(&pending, e),
+            Err(Errno::INPROGRESS) => pending.is_watched = true,
+            Err(e) => return self.answer_failure(&pending, e),
         }
+        let place = self.table.add(Entity::Tun);
+        if pending.is_watched && watch_end(&self.epoll, pending.socket.as_fd(), place, 1, RELAYED).is_err() {
+            let _ = self.table.take(place);
+            return self.table.forget(place);
+        }
+        self.table.put(place, Entity::Pending(pending));
+        self.pending.insert(key, place);
     }
 
     /// The destination has answered, or not.
@@ -85,9 +105,15 @@ impl Network {
             Ok(Ok(())) if getpeername(&pending.socket).is_err() => {
                 self.table.put(place, Entity::Pending(pending))
             }
+            Ok(Ok(())) if self.tier.user().is_some() => {
+                let _ = epoll::delete(&self.epoll, &pending.socket);
+                self.table.forget(place);
+                self.pending.remove(&pending.key);
+                self.answer_stream(pending);
+            }
             Ok(Ok(())) => {
                 pending.is_connected = true;
-                let _ = rustix::io::write(&self.inside.tun, &pending.syn);
+                self.write_inside(&pending.syn);
                 self.table.put(place, Entity::Pending(pending));
             }
             Ok(Err(e)) | Err(e) => {
@@ -103,7 +129,7 @@ impl Network {
         match error {
             Errno::CONNREFUSED | Errno::CONNRESET => {
                 let answer = packet::reset(source, destination, pending.sequence);
-                let _ = rustix::io::write(&self.inside.tun, &answer);
+                self.write_inside(&answer);
             }
             Errno::HOSTUNREACH | Errno::HOSTDOWN => {
                 self.answer_unreachable(source, Unreachable::Host, &pending.syn)
@@ -119,36 +145,45 @@ impl Network {
         }
     }
 
-    fn answer_unreachable(&self, source: SocketAddrV4, why: Unreachable, syn: &[u8]) {
-        let answer = packet::unreachable(self.config.gateway, *source.ip(), why, syn);
-        let _ = rustix::io::write(&self.inside.tun, &answer);
+    fn answer_unreachable(&mut self, source: SocketAddr, why: Unreachable, syn: &[u8]) {
+        let answer = packet::unreachable(self.config.router(source.ip()), source.ip(), why, syn);
+        self.write_inside(&answer);
     }
 
     /// The kernel has made the connections that were let through.
-    pub(super) fn accept_held(&mut self) {
+    pub(super) fn accept_held(&mut self, which: usize) {
         loop {
-            let accepted = match accept_with(&self.inside.tcp, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let Some(inside) = self.tier.kernel() else { return };
+            let (accepted, source) = match acceptfrom_with(&inside.families[which].tcp, flags) {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    self.shed(error, |network| rustix::net::accept(&network.inside.tcp).ok());
+                    let again = |network: &mut Self| {
+                        rustix::net::accept(&network.tier.kernel()?.families[which].tcp).ok()
+                    };
+                    self.shed(error, again);
                     return;
                 }
             };
             let ends = (|| {
-                let source = SocketAddr::try_from(getpeername(&accepted).ok()??).ok()?;
+                let source = SocketAddr::try_from(source?).ok()?;
                 let destination = SocketAddr::try_from(getsockname(&accepted).ok()?).ok()?;
-                match (source, destination) {
-                    (SocketAddr::V4(source), SocketAddr::V4(destination)) => Some((source, destination)),
-                    _ => None,
-                }
+                Some((source, destination))
             })();
             // One that nobody holds came to the listener itself: it is closed.
             let Some(place) = ends.and_then(|key| self.pending.remove(&key)) else { continue };
-            if let Some(Entity::Pending(pending)) = self.remove(place) {
-                let _ = rustix::event::epoll::delete(&self.epoll, &pending.socket);
-                let (container, remote) = pending.key;
-                let whose = Whose { container: container.into(), remote: remote.into(), inwards: false };
-                self.join(accepted, pending.socket, Some(whose));
+            match self.table.take(place) {
+                Some(Entity::Pending(pending)) => {
+                    self.connections.insert(pending.key, (place, pending.sequence));
+                    let (container, remote) = pending.key;
+                    let whose = Whose { container, remote, inwards: false };
+                    let unwatched = if pending.is_watched { &[0][..] } else { &[0, 1] };
+                    let relay = Relay::new(accepted, pending.socket, Some(whose));
+                    self.begin_relay(place, relay, unwatched);
+                }
+                // Nothing else is in the list.
+                Some(other) => self.table.put(place, other),
+                None => {}
             }
         }
     }
