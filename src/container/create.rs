@@ -5,7 +5,7 @@ use super::id::ContainerId;
 use super::record::{FORMAT, MountKind, MountUse, Record};
 use super::request::{CreateRequest, NetworkMode, SeccompChoice, UsernsMode};
 use super::settings::{Modes, Settings, SystemdMode};
-use super::store::{Places, now, save, take_name};
+use super::store::{Places, gone_name, now, save, take_name};
 use super::{Error, ids, mount_plan, names};
 use crate::digest::Digest;
 use crate::image::Image;
@@ -124,9 +124,7 @@ pub fn create(
     };
     let made = (|| {
         name(paths, identity, &mut record)?;
-        state::create_dir_private(&places.data)?;
-        // Where the file system knows no locks we do without.
-        let kept = Lock::keep(&places.data).ok();
+        let kept = make_data(&places)?;
         let _volumes = prepare_mounts(paths, &record)?;
         save(&places, &record)?;
         Ok(kept)
@@ -140,6 +138,22 @@ pub fn create(
             Err(error)
         }
     }
+}
+
+/// Makes the data folder, which has its name only when it is kept: whoever tidies up from another run root does not see
+/// the lock, and would take a folder without a record for left over.
+fn make_data(places: &Places) -> Result<Option<Lock>, Error> {
+    let io = |source| state::Error::Io { action: "create", path: places.data.clone(), source };
+    let name = places.data.file_name().unwrap_or_default().to_string_lossy();
+    let unnamed = places.data.with_file_name(gone_name(&name));
+    state::create_dir_private(&unnamed)?;
+    // Where the file system knows no locks we do without.
+    let kept = Lock::keep(&unnamed).ok();
+    if let Err(e) = fs::rename(&unnamed, &places.data) {
+        let _ = state::remove_tree(&unnamed);
+        return Err(io(e).into());
+    }
+    Ok(kept)
 }
 
 fn name(paths: &Paths, identity: &Identity, record: &mut Record) -> Result<(), Error> {
@@ -422,7 +436,7 @@ pub fn ownership(identity: &Identity) -> Ownership {
 }
 
 /// Gives the writable layer's root the mode of the image's and makes it the container root's.
-pub(super) fn dress_upper(top: Option<&Path>, upper: &Path, maps: &(IdMap, IdMap)) -> Result<(), Error> {
+pub fn dress_upper(top: Option<&Path>, upper: &Path, maps: &(IdMap, IdMap)) -> Result<(), Error> {
     let io = |source| state::Error::Io { action: "prepare", path: PathBuf::from(upper), source };
     let mode = top.and_then(|top| fs::metadata(top).ok()).map_or(0o755, |m| m.mode() & 0o7777);
     fs::set_permissions(upper, fs::Permissions::from_mode(mode)).map_err(io)?;

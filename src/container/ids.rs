@@ -139,7 +139,7 @@ pub struct GivenRange {
 
 /// A part of the subordinate ids that nobody has. The caller has the lock, and keeps it until the record is saved.
 pub fn free_part(paths: &Paths, identity: &Identity, count: u32) -> Result<Ids, Error> {
-    let taken: Vec<(u32, u32)> = store::list(paths)?
+    let taken: Vec<(u32, u32)> = store::list_with_steps(paths)?
         .into_iter()
         .filter_map(|entry| match entry {
             Entry::Whole(container) => match container.record.spec.ids {

@@ -75,6 +75,7 @@ pub fn start(
         window,
         background: true,
         preserved,
+        extra: &[],
     })
 }
 

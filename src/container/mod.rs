@@ -38,6 +38,8 @@ pub mod session;
 pub mod settings;
 pub mod store;
 
+pub use mounting::in_one_line;
+
 use crate::diagnose::{Diagnose, EXIT_OURS};
 use id::ContainerId;
 

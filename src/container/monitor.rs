@@ -8,6 +8,7 @@
 //! The CLI stays outside of the user's namespace, from where the set-uid helpers can write its id map, and waits.
 
 use super::leftovers::MountNamespace;
+pub use super::mounting::ExtraMount;
 use super::mounting::{Mounting, in_one_line, write_files};
 use super::networks::{self, Connections};
 use super::record::{Exit, Live, MountKind, MountUse, ProcessId, Record, Started};
@@ -50,6 +51,8 @@ pub struct Start<'a> {
     pub background: bool,
     /// Descriptors from 3 on that its command gets (`--preserve-fds`).
     pub preserved: Vec<OwnedFd>,
+    /// What is mounted in it that its record does not tell of.
+    pub extra: &'a [ExtraMount<'a>],
 }
 
 /// Starts a container: forks its monitor and returns the first client's end of its session. The caller has one thread.
@@ -157,7 +160,7 @@ fn supervise(
         (Some(other), Owner::Joined) => Some(sandbox::outside::shm_of(other.as_fd())?),
         _ => None,
     };
-    let mounting = Mounting::prepare(paths, identity, record, places, files)?;
+    let mounting = Mounting::prepare(paths, identity, record, places, files, start.extra)?;
     let furnish = |root: &Root, maps| super::create::furnish(paths, identity, record, root, maps);
     let made = mounting.make(&|root| furnish(root, Some(&mounting.maps)))?;
     if mounting.is_outside() {
@@ -253,6 +256,9 @@ fn supervise(
     }
     if record.settings.timeout > 0 {
         pump.end_after(Duration::from_secs(record.settings.timeout.into()));
+    }
+    if record.settings.build_step {
+        pump.end_with_clients();
     }
     let ended = pump.run().map_err(Error::io("run the session"))?;
     if let Some(namespace) = namespace {
@@ -397,6 +403,10 @@ pub(super) fn await_running(
 /// Records how the container ended, or removes it.
 fn conclude(start: &Start<'_>, started: u64, ended: Ended, oom_killed: bool) -> Result<(), Error> {
     let Start { paths, record, places, .. } = start;
+    if record.settings.build_step {
+        // Its build wants what it has written, and knows how it ended.
+        return recover::forget_run(places);
+    }
     if record.rm {
         return remove(paths, record, places);
     }
@@ -407,7 +417,7 @@ fn conclude(start: &Start<'_>, started: u64, ended: Ended, oom_killed: bool) -> 
 
 /// Removes a container that is not running: its writable layer, its volumes of its own, its name, its folders. The
 /// caller holds its lock and is root in the user's namespace. It may have been begun by somebody who was killed.
-pub(super) fn remove(paths: &Paths, record: &Record, places: &Places) -> Result<(), Error> {
+pub fn remove(paths: &Paths, record: &Record, places: &Places) -> Result<(), Error> {
     if record.rm && !places.record(false).exists() {
         state::remove_tree(&places.data)?;
     } else {
@@ -440,7 +450,7 @@ pub(super) fn remove(paths: &Paths, record: &Record, places: &Places) -> Result<
 /// The other containers that have a volume.
 fn other_users(paths: &Paths, record: &Record, volume: &str) -> Vec<String> {
     let has = |m: &MountUse| matches!(&m.kind, MountKind::Volume { name, .. } if name == volume);
-    let entries = super::store::list(paths).unwrap_or_default().into_iter();
+    let entries = super::store::list_with_steps(paths).unwrap_or_default().into_iter();
     entries
         .filter_map(|entry| match entry {
             Entry::Whole(other) if other.record.id != record.id => Some(other.record),

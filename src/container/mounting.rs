@@ -25,17 +25,34 @@ use std::path::{Path, PathBuf};
 
 const ZONES: &str = "/usr/share/zoneinfo";
 
+/// A mount of a container that is not in its record, since it is there for one run: of a step of a build.
+pub struct ExtraMount<'a> {
+    /// Where in the container.
+    pub destination: String,
+    /// How.
+    pub attributes: MountAttributes,
+    /// Makes it, attached to nothing. Called with a folder of its own in the container's data, empty at the first start, as
+    /// root of the user's namespace with mounts of its own.
+    pub make: Box<MakeMount<'a>>,
+}
+
+/// Makes a mount, given a folder.
+pub type MakeMount<'a> = dyn Fn(&Path) -> Result<OwnedFd, sandbox::Error> + 'a;
+
 /// A tree to be mounted.
-enum Tree {
+enum Tree<'a> {
     /// A union of layers.
     Union(Layers),
     /// Something of the host.
     Bind { path: PathBuf, recursive: bool },
+    /// What the caller makes, in a folder for it.
+    Extra { mount: &'a ExtraMount<'a>, folder: PathBuf },
 }
 
-impl Tree {
+impl Tree<'_> {
     fn mount(&self) -> Result<OwnedFd, sandbox::Error> {
         match self {
+            Tree::Extra { mount, folder } => (mount.make)(folder),
             Tree::Bind { path, recursive } => outside::tree(path, *recursive),
             Tree::Union(layers) => union::mount(layers).map_err(|e| sandbox::Error::Step {
                 step: "mount the container's root".into(),
@@ -47,15 +64,15 @@ impl Tree {
 }
 
 /// Everything that a container mounts at a start.
-pub(super) struct Mounting {
+pub(super) struct Mounting<'a> {
     /// The maps of its ids over U.
     pub(super) maps: (IdMap, IdMap),
     /// What the sandbox mounts besides the root.
     pub(super) mounts: Vec<Mount>,
     /// Whether the root is mounted outside too.
     outside: bool,
-    root: Tree,
-    made: Vec<Tree>,
+    root: Tree<'a>,
+    made: Vec<Tree<'a>>,
 }
 
 /// What a helper has mounted outside.
@@ -67,7 +84,7 @@ pub(super) struct Made {
     pub(super) ready: Vec<OwnedFd>,
 }
 
-impl Mounting {
+impl<'a> Mounting<'a> {
     /// Decides what is mounted, and makes the folders that overlays need. The caller is root in U.
     pub(super) fn prepare(
         paths: &Paths,
@@ -75,6 +92,7 @@ impl Mounting {
         record: &Record,
         places: &Places,
         files: Vec<(PathBuf, String)>,
+        extra: &'a [ExtraMount<'a>],
     ) -> Result<Self, Error> {
         let maps = ids::maps(identity, &record.spec.ids);
         let host = Host { paths, store: LayerStore::open(paths, super::create::ownership(identity)), places };
@@ -97,6 +115,13 @@ impl Mounting {
         for (path, destination) in files {
             let source = mounting.bind(path, false);
             mounting.mounts.push(Mount { source, destination, attributes: MountAttributes::default() });
+        }
+        for mount in extra {
+            let folder = host.places.data.join(format!("mounts/{}", mounting.made.len()));
+            state::create_dir_private(&folder)?;
+            let source = mounting.ready(Tree::Extra { mount, folder });
+            let (destination, attributes) = (mount.destination.clone(), mount.attributes);
+            mounting.mounts.push(Mount { source, destination, attributes });
         }
         Ok(mounting)
     }
@@ -133,7 +158,7 @@ impl Mounting {
         }
     }
 
-    fn ready(&mut self, tree: Tree) -> Source {
+    fn ready(&mut self, tree: Tree<'a>) -> Source {
         self.made.push(tree);
         Source::Ready { index: self.made.len() - 1 }
     }
@@ -198,7 +223,7 @@ struct Host<'a> {
 }
 
 impl Host<'_> {
-    fn root(&self, record: &Record, maps: &(IdMap, IdMap)) -> Result<Tree, Error> {
+    fn root(&self, record: &Record, maps: &(IdMap, IdMap)) -> Result<Tree<'static>, Error> {
         match &record.settings.rootfs {
             None => self.union(&record.layers, &record.spec.ids, maps, "", record.rm).map(Tree::Union),
             Some(rootfs) if !rootfs.path.is_dir() => Err(Error::Request {
@@ -283,6 +308,8 @@ pub(super) fn prepare_layers(
     match host.root(record, &ids::maps(identity, &record.spec.ids))? {
         Tree::Union(layers) => Ok(layers),
         Tree::Bind { path, .. } => Ok(Layers { lower: vec![path], data_only: Vec::new(), upper: None }),
+        // A root is none.
+        Tree::Extra { folder, .. } => Ok(Layers { lower: vec![folder], data_only: Vec::new(), upper: None }),
     }
 }
 
@@ -362,7 +389,7 @@ pub(super) fn write_files(
             host: host.then_some(of_host.hosts.as_str()),
             add_hosts: &record.add_hosts,
             names: &[&record.spec.hostname, &record.name],
-            addresses: &leases.iter().map(|lease| lease.address().into()).collect::<Vec<_>>(),
+            addresses: &leases.iter().flat_map(|lease| lease.addresses()).collect::<Vec<_>>(),
             host_address: way.map(|_| crate::network::HOST.into()),
         };
         files.push(("hosts", hosts.text()?.into()));
@@ -406,7 +433,7 @@ pub(super) fn zone_file(zone: &str) -> PathBuf {
 }
 
 /// An error with its causes, for crossing into another process's error.
-pub(super) fn in_one_line(error: &dyn std::error::Error) -> String {
+pub fn in_one_line(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {}", in_one_line(source)),
         None => error.to_string(),

@@ -14,8 +14,8 @@ use super::request::{Joined, NetworkMode};
 use super::session::{Companion, Ending, Failure};
 use super::store::{Container, Places};
 use crate::kernel::process::Child;
-use crate::network::{Config, Lease, Member, Network, Networks, Publish, Wish};
-use crate::sandbox::{self, Interface};
+use crate::network::{Asked, Config, Lease, Member, Network, Networks, Publish, Wish};
+use crate::sandbox::{self, AddressOf, Interface};
 use crate::state::{self, Durability, Lock, Paths};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -180,8 +180,12 @@ fn take(
     let wish = Wish {
         owner: id.as_str().to_owned(),
         names,
-        address: joined.ip.or(had),
-        must: joined.ip.is_some(),
+        address: match (joined.ip, had) {
+            (Some(ip), _) => Asked::This(ip),
+            (None, Some(had)) => Asked::Again(had),
+            (None, None) => Asked::Any,
+        },
+        address6: joined.ip6,
         mac: joined.mac,
         number,
         interface: joined.interface.clone(),
@@ -222,9 +226,16 @@ fn interface(lease: &Lease, is_way: bool) -> Interface {
     let network = lease.network();
     Interface {
         index: lease.wish().index(),
-        address: lease.address().into(),
-        prefix: network.subnet.prefix,
-        gateway: is_way.then_some(network.gateway.into()),
+        v4: AddressOf {
+            address: lease.address().into(),
+            prefix: network.subnet.prefix,
+            gateway: is_way.then_some(network.gateway.into()),
+        },
+        v6: lease.address6().zip(network.v6).map(|(address, v6)| AddressOf {
+            address: address.into(),
+            prefix: v6.subnet.prefix,
+            gateway: is_way.then_some(v6.gateway.into()),
+        }),
     }
 }
 
@@ -293,6 +304,7 @@ impl<'a> Connections<'a> {
                 address: lease.address(),
                 prefix: network.subnet.prefix,
                 gateway: network.gateway,
+                v6: lease.address6().zip(network.v6),
                 mac: lease.mac(),
             }
         };
@@ -308,9 +320,10 @@ impl<'a> Connections<'a> {
         let is_way = self.way() == Some(which);
         let Some(connection) = self.list.get_mut(which) else { return Ok(()) };
         let published: &[Publish] = if is_way { &self.published } else { &[] };
-        connection.member.reattach(&self.namespace, published)?;
-        let interface = interface(connection.member.lease(), is_way);
-        sandbox::set_up_interfaces(&self.namespace, &[interface], None)?;
+        if connection.member.reattach(&self.namespace, published)? {
+            let interface = interface(connection.member.lease(), is_way);
+            sandbox::set_up_interfaces(&self.namespace, &[interface], &[])?;
+        }
         connection.lost = false;
         Ok(())
     }
@@ -344,20 +357,22 @@ impl<'a> Connections<'a> {
             self.list.push(Connection { member, lost: false });
         }
         if !added.is_empty() {
-            sandbox::set_up_interfaces(&self.namespace, &added, None)?;
+            sandbox::set_up_interfaces(&self.namespace, &added, &[])?;
         }
         let ids: Vec<String> = self.list.iter().map(|connection| connection.network().id.clone()).collect();
         for connection in &mut self.list {
             connection.member.set_others(&ids)?;
         }
         if let Some(way) = self.way() {
-            let Config { id, gateway, .. } = self.list[way].network().clone();
+            let Config { id, gateway, v6, .. } = self.list[way].network().clone();
             if way_before != Some(id) {
                 // The ports go with it.
                 if !self.published.is_empty() {
                     self.restore(way)?;
                 }
-                sandbox::set_up_interfaces(&self.namespace, &[], Some(gateway.into()))?;
+                let v6 = v6.map(|v6| v6.gateway.into());
+                let gateways: Vec<_> = std::iter::once(gateway.into()).chain(v6).collect();
+                sandbox::set_up_interfaces(&self.namespace, &[], &gateways)?;
             }
         }
         self.tell()

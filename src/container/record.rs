@@ -4,12 +4,12 @@ use super::id::ContainerId;
 use super::request::{CgroupOptions, Dns, LogOptions, MountOptions, NetworkMode};
 use super::settings::Settings;
 use crate::digest::Digest;
-use crate::network::{Mac, Publish};
+use crate::network::{Mac, Publish, V6};
 use crate::sandbox::Spec;
 use crate::sandbox::cgroup::Limits;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// The format of [`Record`]; a record with another number is of another version of coracle.
@@ -200,6 +200,9 @@ pub struct OnNetwork {
     pub prefix: u8,
     /// The network's own address.
     pub gateway: Ipv4Addr,
+    /// Its IPv6 address, if it has one, and the network.
+    #[serde(default)]
+    pub v6: Option<(Ipv6Addr, V6)>,
     /// The container's hardware address.
     pub mac: Mac,
 }

@@ -291,6 +291,9 @@ pub struct Joined {
     /// `--ip`.
     #[serde(default)]
     pub ip: Option<std::net::Ipv4Addr>,
+    /// `--ip6`.
+    #[serde(default)]
+    pub ip6: Option<std::net::Ipv6Addr>,
     /// `--network-alias`.
     #[serde(default)]
     pub aliases: Vec<String>,

@@ -31,6 +31,8 @@ pub struct Settings {
     pub joins: Option<ContainerId>,
     /// Whether its command is a systemd that needs its surroundings.
     pub systemd: bool,
+    /// Whether it is a step of a build: nothing that is listed, and ended with the build.
+    pub build_step: bool,
 }
 
 /// What is different in the files of /etc that a container gets from us.

@@ -171,8 +171,18 @@ fn running(live: &Live) -> Status {
     }
 }
 
-/// Every container, newest first. One bad record is one broken entry.
+/// Every container but the steps of builds, newest first: what a user is shown, and means by all. One bad record is one broken
+/// entry.
 pub fn list(paths: &Paths) -> Result<Vec<Entry>, Error> {
+    let is_step =
+        |entry: &Entry| matches!(entry, Entry::Whole(container) if container.record.settings.build_step);
+    let mut entries = list_with_steps(paths)?;
+    entries.retain(|entry| !is_step(entry));
+    Ok(entries)
+}
+
+/// The same with the steps of builds, which need layers, volumes, ids and addresses like all others.
+pub fn list_with_steps(paths: &Paths) -> Result<Vec<Entry>, Error> {
     let mut entries = Vec::new();
     let names = Names::new(paths);
     for id in ids(paths)? {

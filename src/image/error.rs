@@ -35,8 +35,10 @@ pub enum Error {
         candidates: Vec<String>,
     },
     /// Still needed.
-    #[error("unable to remove {what}: {why}")]
+    #[error("unable to {action} {what}: {why}")]
     Conflict {
+        /// What was to be done.
+        action: &'static str,
         /// As typed.
         what: String,
         /// Who needs it.
@@ -80,6 +82,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Nothing says under which name an image should be pushed.
+    #[error("{0} is no name to push to")]
+    NoDestination(String),
     /// A short name was tried in several registries.
     #[error("cannot pull {name} from any of {} registries: {}", failures.len(), list(failures))]
     Everywhere {
@@ -97,6 +102,11 @@ fn list(failures: &[(String, Error)]) -> String {
 impl Error {
     pub(super) fn unsupported(name: &str, why: impl Into<String>) -> Self {
         Self::Unsupported { name: name.to_owned(), why: why.into() }
+    }
+
+    /// A document of ours that cannot be written as JSON.
+    pub(super) fn document(source: serde_json::Error) -> Self {
+        Self::unsupported("the new image", source.to_string())
     }
 }
 
@@ -116,6 +126,9 @@ impl Diagnose for Error {
             Error::Everywhere { .. } => Some("type the full name, with its registry".into()),
             Error::Write { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
                 Some("name a folder that is not there yet".into())
+            }
+            Error::NoDestination(what) => {
+                Some(format!("name the destination: coracle push {what} REGISTRY/REPOSITORY:TAG"))
             }
             Error::Write { .. } => None,
             Error::Reference(_) | Error::Unsupported { .. } | Error::Archive { .. } => None,

@@ -58,7 +58,7 @@ impl Import<'_> {
         let blob = Blob { digest: Digest::of(&config), size: config.len() as u64 };
         // With a manifest of its own it has the same digest wherever it is saved and loaded.
         let manifest =
-            plain::manifest(Style::Oci, None, blob, &[Blob { digest: diff_id, size }], Packing::Plain);
+            plain::manifest(Style::Oci, None, blob, &[(Blob { digest: diff_id, size }, Packing::Plain)]);
         images.add(&NewImage {
             config: &config,
             manifest: Some(&manifest),

@@ -8,8 +8,11 @@ use serde::Deserialize;
 /// The media type of an OCI index.
 pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-const INDEXES: [&str; 2] = [OCI_INDEX, "application/vnd.docker.distribution.manifest.list.v2+json"];
-const MANIFESTS: [&str; 2] =
+/// The media type of docker's list.
+pub(super) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+const INDEXES: [&str; 2] = [OCI_INDEX, DOCKER_LIST];
+pub(super) const MANIFESTS: [&str; 2] =
     ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
 const CONFIGS: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
@@ -123,6 +126,13 @@ fn is_one_of(entry: &Descriptor, types: &[&str]) -> bool {
     types.contains(&entry.media_type().as_ref())
 }
 
+/// The config and the layers of a manifest whose config is of another kind than an image's.
+pub(super) fn artifact(name: &str, bytes: &[u8]) -> Result<(Blob, Vec<Blob>), Error> {
+    let manifest: ImageManifest = serde_json::from_slice(bytes)
+        .map_err(|e| Error::unsupported(name, format!("its manifest is malformed ({e})")))?;
+    Ok((blob(name, manifest.config())?, layers(name, &manifest)?))
+}
+
 /// A stored manifest.
 pub(super) fn parsed(bytes: &[u8]) -> Option<Manifest> {
     let manifest: ImageManifest = serde_json::from_slice(bytes).ok()?;
@@ -189,6 +199,10 @@ fn image(name: &str, manifest: &ImageManifest) -> Result<Manifest, Error> {
             format!("it is no container image but has a config of type '{kind}'"),
         ));
     }
+    Ok(Manifest { config: blob(name, manifest.config())?, layers: layers(name, manifest)? })
+}
+
+fn layers(name: &str, manifest: &ImageManifest) -> Result<Vec<Blob>, Error> {
     let mut layers = Vec::with_capacity(manifest.layers().len());
     for layer in manifest.layers() {
         if !is_one_of(layer, &LAYERS) {
@@ -205,10 +219,10 @@ fn image(name: &str, manifest: &ImageManifest) -> Result<Manifest, Error> {
         }
         layers.push(blob(name, layer)?);
     }
-    Ok(Manifest { config: blob(name, manifest.config())?, layers })
+    Ok(layers)
 }
 
-fn blob(name: &str, descriptor: &Descriptor) -> Result<Blob, Error> {
+pub(super) fn blob(name: &str, descriptor: &Descriptor) -> Result<Blob, Error> {
     let digest = descriptor.digest().to_string();
     let digest = digest
         .parse()

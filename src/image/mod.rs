@@ -9,6 +9,7 @@
 //! blobs/sha256/<hex>        configs, manifests, indexes: the exact bytes
 //! images/ids/<hex>          an image, by id: which manifest it came with
 //! images/names/<hash>       a name, by the hash of it: {name, id, manifest, index, pulled}
+//! images/lists/<hash>       a list of images made here
 //! ```
 //!
 //!   Each file is replaced whole and written after what it points to, so there is no intermediate state and no
@@ -16,7 +17,9 @@
 //!   and disturbs nothing else.
 //! * [`pull`] fetches from a registry, [`load`] reads what `docker save`, `podman save` and `skopeo` write. Both
 //!   stream each layer through its two digests into the layer store; the name is written last. [`Save`] is the
-//!   way back: layers go out as the archives that they came as.
+//!   way back: layers go out as the archives that they came as. [`Import`] and [`Commit`] make images here.
+//! * [`push`] sends to a registry what it does not have, compressed on the way, and the manifest last.
+//! * A [`StepCache`] holds layers under the keys of a build's steps, for builds on other machines.
 //! * [`ImageStore::remove`] and [`ImageStore::collect_garbage`] drop layers only under an exclusive lock that
 //!   everybody who is about to rely on a layer holds shared ([`ImageStore::pin`]); they never wait for it.
 //!
@@ -26,20 +29,24 @@
 //! decides about a path, a layer removed that a container or another image has.
 
 mod change;
+mod commit;
 mod config;
 pub mod embedded;
 mod error;
 mod import;
+mod list;
 mod load;
 mod manifest;
 mod plain;
 mod platform;
 mod progress;
 mod pull;
+mod push;
 mod reference;
 mod remove;
 mod save;
 mod search;
+mod step_cache;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -48,17 +55,27 @@ mod usage;
 mod verify;
 
 pub use change::{Change, ParseChangeError};
+pub use commit::{Commit, Documents};
 pub use config::{Healthcheck, History, ImageConfig, RootFs, RunConfig};
 pub use error::Error;
 pub use import::Import;
+pub use list::{
+    Instance, List, ListEntry, ListPlatform, ListPush, Sources, inspect as inspect_list, push_list,
+};
 pub use load::{Input, Loaded, load};
+pub use plain::Style as ManifestStyle;
 pub use platform::Platform;
 pub use progress::{Event, Progress, Silent};
 pub use pull::{PullRequest, pull};
+pub use push::{PushFormat, PushRequest, Pushed, local_tags, push};
 pub use reference::{ParseReferenceError, Reference};
 pub use remove::{Collected, InUse, Pruned, Removed};
 pub use save::{SAVE_FORMATS, Save, SaveFormat};
 pub use search::{SearchHit, SearchResult, search, tags};
+pub use step_cache::{
+    CachePlace, CachedStep, StepCache, Steps, inline as inline_cache, write_folder as write_cache_folder,
+    write_registry as write_cache_registry,
+};
 pub use store::{Image, ImageEntry, ImageStore, Listed, Name, NewImage, Pin};
 pub use usage::{ImageUsage, Usage};
 pub use verify::{Fault, Repaired, repair, verify};

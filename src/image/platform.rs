@@ -79,7 +79,8 @@ impl Platform {
         self.rank(other).is_some()
     }
 
-    fn rank(&self, other: &Platform) -> Option<usize> {
+    /// How good an image for `other` is for this, 0 the best; `None` if it cannot be used.
+    pub(super) fn rank(&self, other: &Platform) -> Option<usize> {
         if self.os != other.os {
             return None;
         }

@@ -8,7 +8,8 @@ pub trait Progress: Send + Sync {
     fn on(&self, event: Event<'_>);
 }
 
-/// One thing that happened. Layers go by the digest of their blob, as a registry lists them.
+/// One thing that happened. Layers go by the digest of their blob, as a registry
+/// lists them; in a push, where that is not known yet, by their diff id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A name was found to mean this manifest (or index).
@@ -53,6 +54,13 @@ pub enum Event<'a> {
         digest: Digest,
         /// Why.
         why: &'a str,
+    },
+    /// The registry that is pushed to has a layer already, or takes it from another of its repositories.
+    LayerThere {
+        /// Which, by its diff id.
+        digest: Digest,
+        /// That repository.
+        from: Option<&'a str>,
     },
     /// The image's config is here; its digest is the image's id.
     Config {

@@ -10,7 +10,7 @@ use crate::registry::{self, Client, Endpoint, Options, RawManifest, Registries, 
 use std::io::Read;
 
 /// More than any real config.
-const MAX_CONFIG: u64 = 8 << 20;
+pub(super) const MAX_CONFIG: u64 = 8 << 20;
 
 /// What to pull, and how.
 #[derive(Clone, Debug)]
@@ -233,7 +233,7 @@ impl From<RawManifest> for Raw {
     }
 }
 
-struct Remote<'r>(&'r Repository<'r>);
+pub(super) struct Remote<'r>(pub(super) &'r Repository<'r>);
 
 impl Source for Remote<'_> {
     fn open<'s>(

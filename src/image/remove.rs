@@ -2,7 +2,7 @@
 //! renames: it works on a full disk.
 
 use super::store::files;
-use super::{Error, Image, ImageEntry, ImageStore, Listed, Reference};
+use super::{Error, Image, ImageEntry, ImageStore, List, Listed, Reference};
 use crate::digest::Digest;
 use crate::layers::LayerStore;
 use crate::state;
@@ -64,6 +64,12 @@ impl ImageStore {
             Ok(reference) if !what.starts_with("sha256:") => self.by_name(what, reference)?,
             _ => None,
         };
+        if by_name.is_none()
+            && let Some(list) = self.list_meant(what)?
+        {
+            self.remove_list(&list)?;
+            return Ok(Removed { deleted: Some(list.id()), untagged: vec![list.name], ..Removed::default() });
+        }
         let image = match &by_name {
             Some(record) => self.image_of(record)?,
             None => self.resolve(what)?,
@@ -77,8 +83,12 @@ impl ImageStore {
             removed.untagged.push(record.name);
             return Ok(removed);
         }
-        let conflict =
-            |why: String, fix: &str| Error::Conflict { what: what.to_owned(), why, fix: fix.to_owned() };
+        let conflict = |why: String, fix: &str| Error::Conflict {
+            action: "remove",
+            what: what.to_owned(),
+            why,
+            fix: fix.to_owned(),
+        };
         let repositories: HashSet<String> = names.iter().map(Reference::name).collect();
         if repositories.len() > 1 && !force {
             let list: Vec<String> = names.iter().map(Reference::familiar).collect();
@@ -87,6 +97,10 @@ impl ImageStore {
         }
         if let Some(user) = (in_use.image)(&image) {
             return Err(conflict(user, "remove the container first ('coracle rm'), or use --force"));
+        }
+        if let (false, Some(list)) = (force, self.list_with(image.id)?) {
+            let why = format!("it is in the list {}", list.name.familiar());
+            return Err(conflict(why, "remove the list first ('coracle manifest rm'), or use --force"));
         }
         // Each name may have come with another manifest.
         let mut blobs = vec![Some(image.id), image.manifest, image.index];
@@ -134,7 +148,9 @@ impl ImageStore {
         for listed in self.list()? {
             // What cannot be read cannot be judged; 'rmi' and 'store verify' deal with it.
             let Listed::Image(entry) = listed else { continue };
-            if !wanted(&entry) || (in_use.image)(&entry.image).is_some() {
+            let is_needed =
+                (in_use.image)(&entry.image).is_some() || self.list_with(entry.image.id)?.is_some();
+            if !wanted(&entry) || is_needed {
                 continue;
             }
             match self.remove(layers, &entry.image.id.to_string(), true, in_use) {
@@ -189,6 +205,20 @@ impl ImageStore {
         Ok(())
     }
 
+    /// The list that is to be removed: by its name, or by its id, if no image begins so.
+    fn list_meant(&self, what: &str) -> Result<Option<List>, Error> {
+        if let Some(list) = self.list_named(what)? {
+            return Ok(Some(list));
+        }
+        match self.resolve(what) {
+            Err(Error::NotFound(_)) => match self.find_list(what) {
+                Err(Error::NotFound(_)) => Ok(None),
+                found => found.map(Some),
+            },
+            _ => Ok(None),
+        }
+    }
+
     /// Everything that the records point to. A record that is torn points to nothing that could be used; one that
     /// cannot be read for another reason (a bad disk) is an error, since guessing would delete.
     fn needed(&self) -> Result<Needed, Error> {
@@ -202,6 +232,11 @@ impl ImageStore {
                 }
                 Err((_, error)) => torn(error)?,
             }
+        }
+        for entry in self.lists()?.into_iter().flat_map(|list| list.entries) {
+            needed.blobs.insert(entry.digest);
+            // What was removed by force is not there any more.
+            ids.extend(entry.image.filter(|id| self.by_id(*id).is_ok_and(|image| image.is_some())));
         }
         for id in ids {
             needed.blobs.insert(id);

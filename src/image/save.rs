@@ -10,7 +10,7 @@
 use super::manifest::Blob;
 use super::plain::{self, Packing, Style};
 use super::store::Pin;
-use super::{Error, Event, Image, ImageStore, Progress, Reference};
+use super::{Documents, Error, Event, Image, ImageConfig, ImageStore, Progress, Reference};
 use crate::digest::{Digest, Hashing};
 use crate::layers::{Claim, LayerStore};
 use crate::state;
@@ -89,6 +89,35 @@ impl<'a> Save<'a> {
         Ok(Self { layers, progress, items, sizes, _pin: pin })
     }
 
+    /// An image that need not be in the store, with these names; its layers are.
+    pub fn of_documents(
+        images: &ImageStore,
+        layers: &'a LayerStore,
+        documents: &Documents,
+        names: &[Reference],
+        progress: &'a dyn Progress,
+    ) -> Result<Self, Error> {
+        let pin = images.pin()?;
+        let config: ImageConfig = serde_json::from_slice(&documents.config).map_err(Error::document)?;
+        let diff_ids = config.rootfs.diff_ids;
+        let mut sizes = BTreeMap::new();
+        for layer in &diff_ids {
+            sizes.insert(*layer, size(layers, *layer)?);
+        }
+        let item = Item {
+            config: documents.config.clone(),
+            stored_manifest: Some(documents.manifest.clone()),
+            diff_ids,
+            names: names.to_vec(),
+        };
+        Ok(Self { layers, progress, items: vec![item], sizes, _pin: pin })
+    }
+
+    /// The manifest of each image, as archives of OCI's and docker's form have it.
+    pub fn manifests(&self) -> Vec<Vec<u8>> {
+        self.items.iter().map(|item| self.manifest(item)).collect()
+    }
+
     /// Writes an archive.
     pub fn archive(&self, out: &mut dyn Write, docker: bool, shown: &str) -> Result<(), Error> {
         let io = |source| Error::Write { output: shown.to_owned(), source };
@@ -148,7 +177,7 @@ impl<'a> Save<'a> {
         let [item] = &self.items[..] else {
             return Err(Error::unsupported(shown, "a folder in docker's form holds one image"));
         };
-        let mut blobs: BTreeMap<Digest, Blob> = BTreeMap::new();
+        let mut blobs: BTreeMap<Digest, (Blob, Packing)> = BTreeMap::new();
         for (layer, size) in &self.sizes {
             let part = folder.join("part");
             let file = BufWriter::new(File::create(&part).map_err(io)?);
@@ -167,12 +196,11 @@ impl<'a> Save<'a> {
                 Blob { digest: *layer, size: *size }
             };
             fs::rename(&part, folder.join(blob.digest.hex())).map_err(io)?;
-            blobs.insert(*layer, blob);
+            blobs.insert(*layer, (blob, if compress { Packing::Gzip } else { Packing::Plain }));
         }
-        let layers: Vec<Blob> = item.diff_ids.iter().filter_map(|layer| blobs.get(layer).copied()).collect();
-        let packing = if compress { Packing::Gzip } else { Packing::Plain };
+        let layers: Vec<_> = item.diff_ids.iter().filter_map(|layer| blobs.get(layer).copied()).collect();
         let manifest =
-            plain::manifest(Style::Docker, item.stored_manifest.as_deref(), item.config(), &layers, packing);
+            plain::manifest(Style::Docker, item.stored_manifest.as_deref(), item.config(), &layers);
         for (name, bytes) in [
             ("version", b"Directory Transport Version: 1.1\n".as_slice()),
             (&item.config().digest.hex(), &item.config),
@@ -201,11 +229,12 @@ impl<'a> Save<'a> {
     }
 
     fn manifest(&self, item: &Item) -> Vec<u8> {
-        let blob =
-            |layer: &Digest| Blob { digest: *layer, size: self.sizes.get(layer).copied().unwrap_or(0) };
-        let layers: Vec<Blob> = item.diff_ids.iter().map(blob).collect();
+        let blob = |layer: &Digest| {
+            (Blob { digest: *layer, size: self.sizes.get(layer).copied().unwrap_or(0) }, Packing::Plain)
+        };
+        let layers: Vec<_> = item.diff_ids.iter().map(blob).collect();
         let stored = item.stored_manifest.as_deref();
-        plain::manifest(Style::Oci, stored, item.config(), &layers, Packing::Plain)
+        plain::manifest(Style::Oci, stored, item.config(), &layers)
     }
 
     /// docker's own table of contents.

@@ -1,6 +1,6 @@
 //! The local store of names and configs; see the room's header for its form on disk.
 
-use super::{Error, ImageConfig, Platform, Reference, platform};
+use super::{Error, ImageConfig, Instance, Platform, Reference, platform};
 use crate::digest::Digest;
 use crate::layers::LayerStore;
 use crate::state::{self, Durability, Lock, Paths};
@@ -161,6 +161,12 @@ impl ImageStore {
         {
             return self.image_of(&record);
         }
+        if let Some(list) = self.list_named(what)? {
+            return match self.instance(&list, None)? {
+                Instance::Here(image) => Ok(*image),
+                Instance::There(_) => Err(Error::NotFound(what.to_owned())),
+            };
+        }
         match (self.by_id_prefix(what, what)?, parsed) {
             (Some(image), _) => Ok(image),
             (None, Err(error)) if !is_hex(what) => Err(error.into()),
@@ -298,6 +304,11 @@ impl ImageStore {
 
     /// Gives an image another name, which another image may lose by it.
     pub fn tag(&self, source: &str, target: &Reference) -> Result<(), Error> {
+        let is_image =
+            source.parse().is_ok_and(|name| self.by_name(source, &name).is_ok_and(|r| r.is_some()));
+        if let (false, Some(list)) = (is_image, self.list_named(source)?) {
+            return self.copy_list(&list, target);
+        }
         let image = self.resolve(source)?;
         self.write_name(target, image.id, image.manifest, image.index)
     }
@@ -331,6 +342,18 @@ impl ImageStore {
             self.write_name(name, id, manifest, index)?;
         }
         Ok(Image { id, manifest, index, name: new.names.first().cloned(), config })
+    }
+
+    /// A registry has an image under this name by this manifest now: the name knows, if the image has it here.
+    pub(super) fn note_pushed(&self, name: &Reference, id: Digest, manifest: &[u8]) -> Result<(), Error> {
+        let digest = Digest::of(manifest);
+        match self.read_name(name)? {
+            Some(record) if record.id == id && record.manifest != Some(digest) => {
+                self.put_blob(manifest)?;
+                self.write_name(name, id, Some(digest), None)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn put_blob(&self, bytes: &[u8]) -> Result<Digest, Error> {

@@ -57,6 +57,15 @@ pub(super) fn fetch_layers(
         }
     }
     queue.sort_by_key(|layer| layer.blob.size);
+    side_by_side(queue, jobs, |layer, stop| fetch_layer(source, store, layer, stop, progress))
+}
+
+/// Does the work on all of a queue, from its end, in `jobs` threads. After the first error the others are told to stop.
+pub(super) fn side_by_side<T: Send>(
+    queue: Vec<T>,
+    jobs: usize,
+    each: impl Fn(T, &AtomicBool) -> Result<(), Error> + Sync,
+) -> Result<(), Error> {
     let threads = jobs.clamp(1, queue.len().max(1));
     let queue = Mutex::new(queue);
     let stop = AtomicBool::new(false);
@@ -64,11 +73,11 @@ pub(super) fn fetch_layers(
     // A function of its own: in the head of the loop, the lock would be held for the whole of its body.
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let work = || {
-        while let Some(layer) = next() {
+        while let Some(one) = next() {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
-            if let Err(error) = fetch_layer(source, store, layer, &stop, progress) {
+            if let Err(error) = each(one, &stop) {
                 // In this order: what stops the others must not be taken for their error.
                 first_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 stop.store(true, Ordering::Relaxed);

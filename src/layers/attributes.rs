@@ -58,6 +58,12 @@ impl Attributes {
         Ok(Self { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: Some(entry.mtime), xattrs })
     }
 
+    /// Those of an entry that was made here.
+    pub fn of_own(entry: &Entry) -> Self {
+        let Entry { mode, uid, gid, mtime, .. } = *entry;
+        Self { mode, uid, gid, mtime: Some(mtime), xattrs: entry.xattrs.clone() }
+    }
+
     /// Bytes of memory that they take beyond their own size.
     pub fn weight(&self) -> usize {
         self.xattrs.iter().map(|(name, value)| name.len() + value.len() + 64).sum()

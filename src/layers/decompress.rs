@@ -5,8 +5,12 @@
 //! free, for those that hold little but zeros.
 
 use super::Error;
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use lzma_rust2::XzReader;
 use std::io::{self, BufReader, Chain, Cursor, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Read-ahead of the compressed stream.
 const BUFFER: usize = 128 * 1024;
@@ -15,19 +19,21 @@ const BUFFER: usize = 128 * 1024;
 const FREE: u64 = 1 << 30;
 /// Bytes that may come out beyond that for each byte of the blob.
 const RATIO: u64 = 250;
+/// KiB of memory that an xz stream may ask for: four times what `xz -9` does.
+const XZ_MEMORY: u32 = 256 << 10;
 
 type Input<R> = BufReader<Chain<Cursor<Vec<u8>>, Counted<R>>>;
 
-/// Counts what is read through it.
+/// Counts what is read through it, also once it is inside of a decoder.
 struct Counted<R> {
     inner: R,
-    count: u64,
+    count: Arc<AtomicU64>,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(into)?;
-        self.count += count as u64;
+        self.count.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 }
@@ -36,6 +42,8 @@ impl<R: Read> Read for Counted<R> {
 /// digest at its end gets its say.
 pub struct Decompressed<R: Read> {
     decoder: Decoder<R>,
+    /// Bytes that have gone in.
+    taken: Arc<AtomicU64>,
     /// Bytes that have come out.
     out: u64,
     free: u64,
@@ -45,22 +53,44 @@ enum Decoder<R: Read> {
     Plain(Input<R>),
     Gzip(Box<MultiGzDecoder<Input<R>>>),
     Zstd(Box<zstd::Decoder<'static, Input<R>>>),
+    Bzip2(Box<MultiBzDecoder<Input<R>>>),
+    Xz(Box<XzReader<Input<R>>>),
 }
 
 /// Decompresses a layer blob: gzip (also of several members), zstd (also of several frames, with skippable ones),
-/// or a plain tar.
-pub fn decompress<R: Read>(mut blob: R) -> Result<Decompressed<R>, Error> {
+/// or a plain tar. Anything else no registry has.
+pub fn decompress<R: Read>(blob: R) -> Result<Decompressed<R>, Error> {
+    open(blob, |compression| match compression {
+        Compression::Bzip2 => Err(Error::Compression("bzip2")),
+        Compression::Xz => Err(Error::Compression("xz")),
+        _ => Ok(()),
+    })
+}
+
+/// Decompresses an archive of a user's: what [`decompress`] does, and bzip2 and xz.
+pub fn decompress_any<R: Read>(archive: R) -> Result<Decompressed<R>, Error> {
+    open(archive, |_| Ok(()))
+}
+
+fn open<R: Read>(
+    mut blob: R,
+    allow: impl FnOnce(&Compression) -> Result<(), Error>,
+) -> Result<Decompressed<R>, Error> {
     let mut magic = Vec::with_capacity(6);
     blob.by_ref().take(6).read_to_end(&mut magic).map_err(Error::read)?;
-    let compression = Compression::of(&magic)?;
-    let blob = Counted { inner: blob, count: magic.len() as u64 };
+    let compression = Compression::of(&magic);
+    allow(&compression)?;
+    let taken = Arc::new(AtomicU64::new(magic.len() as u64));
+    let blob = Counted { inner: blob, count: Arc::clone(&taken) };
     let input = BufReader::with_capacity(BUFFER, Cursor::new(magic).chain(blob));
     let decoder = match compression {
         Compression::None => Decoder::Plain(input),
         Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(input))),
         Compression::Zstd => Decoder::Zstd(Box::new(zstd::Decoder::with_buffer(input).map_err(Error::read)?)),
+        Compression::Bzip2 => Decoder::Bzip2(Box::new(MultiBzDecoder::new(input))),
+        Compression::Xz => Decoder::Xz(Box::new(XzReader::new_mem_limit(input, true, XZ_MEMORY))),
     };
-    Ok(Decompressed { decoder, out: 0, free: FREE })
+    Ok(Decompressed { decoder, taken, out: 0, free: FREE })
 }
 
 #[derive(Debug, PartialEq)]
@@ -68,30 +98,34 @@ enum Compression {
     None,
     Gzip,
     Zstd,
+    Bzip2,
+    Xz,
 }
 
 impl Compression {
-    fn of(magic: &[u8]) -> Result<Self, Error> {
+    fn of(magic: &[u8]) -> Self {
         match magic {
-            [0x1f, 0x8b, ..] => Ok(Self::Gzip),
+            [0x1f, 0x8b, ..] => Self::Gzip,
             // A data frame, or a skippable frame (RFC 8878, 3.1.2) as zstd:chunked and others begin with.
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
-            [b'B', b'Z', b'h', ..] => Err(Error::Compression("bzip2")),
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => Err(Error::Compression("xz")),
-            _ => Ok(Self::None),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            [b'B', b'Z', b'h', ..] => Self::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0] => Self::Xz,
+            _ => Self::None,
         }
     }
 }
 
 impl<R: Read> Read for Decompressed<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let (count, input) = match &mut self.decoder {
+        let count = match &mut self.decoder {
             Decoder::Plain(input) => return input.read(into),
-            Decoder::Gzip(decoder) => (decoder.read(into)?, decoder.get_ref()),
-            Decoder::Zstd(decoder) => (decoder.read(into)?, decoder.get_ref()),
+            Decoder::Gzip(decoder) => decoder.read(into)?,
+            Decoder::Zstd(decoder) => decoder.read(into)?,
+            Decoder::Bzip2(decoder) => decoder.read(into)?,
+            Decoder::Xz(decoder) => decoder.read(into)?,
         };
         self.out += count as u64;
-        let taken = input.get_ref().get_ref().1.count;
+        let taken = self.taken.load(Ordering::Relaxed);
         if self.out > self.free.saturating_add(taken.saturating_mul(RATIO)) {
             return Err(io::Error::other(Error::Bomb { ratio: RATIO }));
         }
@@ -142,6 +176,19 @@ mod tests {
         let whole = zstd::encode_all(&[7; 1000][..], 1).unwrap();
         assert!(read(&whole[..whole.len() - 1]).is_err());
         assert!(matches!(decompress(&b"BZh91AY"[..]), Err(Error::Compression("bzip2"))));
+        assert!(matches!(decompress(&b"\xfd7zXZ\0"[..]), Err(Error::Compression("xz"))));
+    }
+
+    #[test]
+    fn an_archive_of_a_users_may_be_packed_by_bzip2_or_xz() {
+        let mut packed = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        packed.write_all(b"text").unwrap();
+        // printf text | xz
+        let xz = b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4F\x02\0!\x01\x16\0\0\0t/\xe5\xa3\x01\0\x03text\0XZXZ";
+        let mut out = String::new();
+        decompress_any(&packed.finish().unwrap()[..]).unwrap().read_to_string(&mut out).unwrap();
+        assert_eq!(out, "text");
+        assert!(decompress_any(&xz[..]).unwrap().read_to_end(&mut Vec::new()).is_err(), "it is cut off");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! layers/<hex>/toc.zst    the rest of the archive, so that it can be written again bit for bit
 //! layers/<hex>/replaced/  data that the archive itself overwrites; only if there is any
 //! layers/<hex>/state      {boot_id, durable, size…}
+//! layers/<hex>/packed     the digests of its compressed forms that registries have; only if there are any
 //! layers/shifted/          whole images under other owners, made of layers ([`LayerStore::shifted`])
 //! ```
 //!
@@ -28,8 +29,10 @@
 //! have, a layer unpacked twice at once.
 
 mod attributes;
+mod commit;
 mod decompress;
 mod feed;
+mod packed;
 mod shifted;
 mod store;
 mod tar;
@@ -41,7 +44,9 @@ mod verify;
 mod walker;
 
 pub use attributes::{OVERRIDE_STAT, is_forged};
-pub use decompress::{Decompressed, decompress};
+pub use commit::{CommitOptions, CommittedLayer, Scratch, Take, Times};
+pub use decompress::{Decompressed, decompress, decompress_any};
+pub use packed::{Compression, Packed};
 pub use shifted::ShiftedLayers;
 pub use store::{Aside, Claim, LayerStore, Staging};
 pub use tar::{Entries, Entry, Extent, Kind, Tee, Writer as TarWriter};

@@ -32,7 +32,7 @@ struct State {
 /// The layers of one data root. Opening it costs nothing; it may be shared between threads.
 pub struct LayerStore {
     pub(super) paths: Paths,
-    ownership: Ownership,
+    pub(super) ownership: Ownership,
     boot: OnceLock<Option<String>>,
 }
 
@@ -87,20 +87,7 @@ impl LayerStore {
     /// Finds a layer, or the right to build it; waits while another thread or process is building it. A layer of an
     /// earlier boot that never became durable is verified here, and put in order or removed.
     pub fn claim(&self, diff_id: Digest) -> Result<Claim, Error> {
-        if self.contains(diff_id) {
-            return Ok(Claim::Present);
-        }
-        let lock = self.lock(diff_id)?;
-        if self.contains(diff_id) {
-            return Ok(Claim::Present);
-        }
-        // A folder without a state that can be read is one of which a power cut took the state.
-        if let Ok(size) = self.verify(diff_id) {
-            // It was read from the disk of a later boot than its own.
-            self.set_durable(diff_id, size)?;
-            return Ok(Claim::Present);
-        }
-        trash(&self.paths, &self.layer_dir(diff_id))?;
+        let Some(lock) = self.to_be_built(diff_id)? else { return Ok(Claim::Present) };
         let dir = self.paths.staging().join(lock_name(diff_id));
         // What is there is of a dead process: we have its lock.
         trash(&self.paths, &dir)?;
@@ -120,6 +107,37 @@ impl LayerStore {
             dir,
             _lock: lock,
         }))
+    }
+
+    /// The lock of a layer that is not there, whose place is free then; `None` if it is there.
+    pub(super) fn to_be_built(&self, diff_id: Digest) -> Result<Option<LayerLock>, Error> {
+        if self.contains(diff_id) {
+            return Ok(None);
+        }
+        let lock = self.lock(diff_id)?;
+        if self.contains(diff_id) {
+            return Ok(None);
+        }
+        // A folder without a state that can be read is one of which a power cut took the state.
+        if let Ok(size) = self.verify(diff_id) {
+            // It was read from the disk of a later boot than its own.
+            self.set_durable(diff_id, size)?;
+            return Ok(None);
+        }
+        trash(&self.paths, &self.layer_dir(diff_id))?;
+        Ok(Some(lock))
+    }
+
+    /// Gives a layer that is complete in the folder `dir` its place, which is free.
+    pub(super) fn publish(
+        &self,
+        dir: &Path,
+        diff_id: Digest,
+        size: u64,
+        _lock: &LayerLock,
+    ) -> Result<(), Error> {
+        let state = State { boot_id: self.boot().unwrap_or_default().to_owned(), durable: false, size };
+        publish(dir, &self.layer_dir(diff_id), &state)
     }
 
     /// Bytes in a layer's regular files.
@@ -163,6 +181,11 @@ impl LayerStore {
             found if found == diff_id => Ok(()),
             found => Err(Error::Digest { expected: diff_id, found }),
         }
+    }
+
+    /// The same for who reads: the layer's archive, which ends with an error if it has not the layer's digest.
+    pub fn read_tar(&self, diff_id: Digest) -> Result<impl Read + use<>, Error> {
+        Ok(Archive { stream: Some(Hashing::new(TarStream::open(&self.existing(diff_id)?)?)), diff_id })
     }
 
     /// The length of what [`Self::write_tar`] writes, without reading the files.
@@ -250,7 +273,7 @@ impl LayerStore {
     /// Moves staging folders of dead processes to the trash, and removes their locks. Gives the number of folders.
     pub fn collect(&self) -> Result<usize, Error> {
         let staging = self.paths.staging();
-        let mut count = self.collect_shifted()?;
+        let mut count = self.collect_shifted()? + self.collect_commits()?;
         for name in names(&staging)? {
             let hex = name.strip_prefix(PREFIX).and_then(|hex| Digest::from_hex(hex).ok());
             let Some(diff_id) = hex else { continue };
@@ -259,7 +282,8 @@ impl LayerStore {
             }
         }
         for name in names(&self.paths.locks())? {
-            let hex = name.strip_prefix(PREFIX).or(name.strip_prefix(super::shifted::PREFIX));
+            let prefixes = [PREFIX, super::shifted::PREFIX, super::commit::PREFIX];
+            let hex = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
             if hex.is_some_and(|hex| Digest::from_hex(hex).is_ok()) {
                 // One that is free goes with being dropped.
                 drop(LayerLock::try_take(self.paths.locks().join(&name))?);
@@ -293,6 +317,10 @@ impl LayerStore {
         self.layer_dir(diff_id).join("state")
     }
 
+    pub(super) fn packed_file(&self, diff_id: Digest) -> PathBuf {
+        self.layer_dir(diff_id).join("packed")
+    }
+
     fn lock_file(&self, diff_id: Digest) -> PathBuf {
         self.paths.locks().join(lock_name(diff_id))
     }
@@ -312,6 +340,12 @@ impl LayerStore {
         // If this write is lost, the layer only counts as not durable.
         Ok(write_json(&self.state_file(diff_id), &state, Durability::Process)?)
     }
+}
+
+fn publish(dir: &Path, target: &Path, state: &State) -> Result<(), Error> {
+    write_json(&dir.join("state"), state, Durability::Process)?;
+    // Under the layer's lock nobody else publishes it; rename(2) replaces no folder that has anything in it.
+    fs::rename(dir, target).map_err(Error::io("publish", target))
 }
 
 fn lock_name(diff_id: Digest) -> String {
@@ -367,6 +401,29 @@ pub struct Staging {
     _lock: LayerLock,
 }
 
+/// A layer's archive on its way out.
+struct Archive {
+    /// Gone when the end was reached.
+    stream: Option<Hashing<TarStream>>,
+    diff_id: Digest,
+}
+
+impl Read for Archive {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let Some(stream) = self.stream.as_mut().filter(|_| !into.is_empty()) else { return Ok(0) };
+        let count = stream.read(into)?;
+        if count > 0 {
+            return Ok(count);
+        }
+        match self.stream.take().map(|stream| stream.finish().1) {
+            Some(found) if found != self.diff_id => {
+                Err(std::io::Error::other(Error::Digest { expected: self.diff_id, found }))
+            }
+            _ => Ok(0),
+        }
+    }
+}
+
 impl Staging {
     /// Unpacks an uncompressed tar stream ([`super::decompress`]) and publishes it if it has the layer's digest. The
     /// stream is read to its end in a second thread: a reader that finds there that the compressed blob
@@ -377,9 +434,7 @@ impl Staging {
             return Err(Error::Digest { expected: self.diff_id, found });
         }
         let state = State { boot_id: self.boot.clone(), durable: false, size: unpacked.size };
-        write_json(&self.dir.join("state"), &state, Durability::Process)?;
-        // Under the layer's lock nobody else publishes it; rename(2) replaces no folder that has anything in it.
-        fs::rename(&self.dir, &self.target).map_err(Error::io("publish", &self.target))?;
+        publish(&self.dir, &self.target, &state)?;
         Ok(unpacked)
     }
 }

@@ -59,7 +59,7 @@ impl<'r> BlobReader<'r> {
             headers.push(("Range", format!("bytes={}-", self.at)));
         }
         let url = self.repository.url("blobs", &self.digest.to_string()).map_err(Failure::never)?;
-        let ask = Ask { method: Method::GET, url, what: &self.what, headers };
+        let ask = Ask { method: Method::GET, url, what: &self.what, headers, body: None };
         let response = self.repository.attempt(&ask)?;
         let host = self.repository.origin.display();
         let is_part = response.status() == 206;
@@ -126,7 +126,7 @@ impl<'r> BlobReader<'r> {
 }
 
 /// The innermost cause: what a progress line has room for.
-fn reason(error: &Error) -> String {
+pub(super) fn reason(error: &Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use ureq::http::{Method, Request, Response, Uri};
-use ureq::{Agent, Body};
+use ureq::{Agent, AsSendBody, Body};
 
 /// More than any real manifest (docker and containerd have the same bound).
 const MAX_MANIFEST: u64 = 4 << 20;
@@ -44,8 +44,30 @@ impl Client {
         }
     }
 
-    /// The repository at `endpoint`. `name` is what messages call the image.
+    /// The repository at `endpoint`, to pull from. `name` is what messages call the image.
     pub fn repository(&self, endpoint: &Endpoint, name: &str) -> Result<Repository<'_>, Error> {
+        self.repository_for(endpoint, name, vec![format!("repository:{}:pull", endpoint.repository)])
+    }
+
+    /// The repository at `endpoint`, to push to. Blobs of the repositories `others` of the same registry may be
+    /// [mounted](Repository::mount_blob) there.
+    pub fn repository_to_push(
+        &self,
+        endpoint: &Endpoint,
+        name: &str,
+        others: &[String],
+    ) -> Result<Repository<'_>, Error> {
+        let own = format!("repository:{}:pull,push", endpoint.repository);
+        let others = others.iter().map(|other| format!("repository:{other}:pull"));
+        self.repository_for(endpoint, name, std::iter::once(own).chain(others).collect())
+    }
+
+    fn repository_for(
+        &self,
+        endpoint: &Endpoint,
+        name: &str,
+        scopes: Vec<String>,
+    ) -> Result<Repository<'_>, Error> {
         let insecure = match self.options.tls_verify {
             Some(verify) => !verify,
             None => endpoint.insecure,
@@ -62,11 +84,16 @@ impl Client {
             name: name.to_owned(),
             base: format!("{root}/v2/{}", endpoint.repository),
             root,
-            scope: format!("repository:{}:pull", endpoint.repository),
+            scopes,
             origin,
             insecure,
             authorization: Mutex::new(None),
         })
+    }
+
+    /// A registry as a whole: to see who we are to it.
+    pub(super) fn registry_to_log_in(&self, endpoint: &Endpoint) -> Result<Repository<'_>, Error> {
+        self.repository_for(endpoint, &endpoint.host, Vec::new())
     }
 
     /// A registry as a whole: for what it lists.
@@ -79,7 +106,7 @@ impl Client {
             name: host.to_owned(),
             base: format!("{root}/v2"),
             root,
-            scope: "registry:catalog:*".into(),
+            scopes: vec!["registry:catalog:*".into()],
             origin,
             insecure,
             authorization: Mutex::new(None),
@@ -146,22 +173,37 @@ impl Client {
         origin: &Origin,
         insecure: bool,
         headers: &[(&str, &str)],
-        form: Option<&str>,
+        body: Option<&[u8]>,
+    ) -> Result<Response<Body>, Failure> {
+        match body {
+            Some(body) => self.send_any(method, url, origin, insecure, headers, body),
+            None => self.send_any(method, url, origin, insecure, headers, ()),
+        }
+    }
+
+    /// The same with a body of any kind.
+    pub(super) fn send_any(
+        &self,
+        method: &Method,
+        url: &Uri,
+        origin: &Origin,
+        insecure: bool,
+        headers: &[(&str, &str)],
+        body: impl AsSendBody,
     ) -> Result<Response<Body>, Failure> {
         let agent = self.agent(origin, insecure).map_err(Failure::never)?;
         let mut request = Request::builder().method(method).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let answer = match form {
-            Some(form) => request
-                .header("Content-Type", "application/x-www-form-urlencoded")
-                .body(form.to_owned())
-                .map_err(ureq::Error::Http)
-                .and_then(|request| agent.run(request)),
-            None => request.body(()).map_err(ureq::Error::Http).and_then(|request| agent.run(request)),
-        };
-        answer.map_err(|e| broken(&origin.display(), e))
+        let mut answer = request.body(body).map_err(ureq::Error::Http);
+        if matches!(*method, Method::PUT | Method::PATCH) {
+            // What has been sent is written, compared and moved before it is answered.
+            let patience = Some(self.options.stall.saturating_mul(10));
+            answer = answer
+                .map(|request| agent.configure_request(request).timeout_recv_response(patience).build());
+        }
+        answer.and_then(|request| agent.run(request)).map_err(|e| broken(&origin.display(), e))
     }
 
     fn agent(&self, origin: &Origin, insecure: bool) -> Result<Agent, Error> {
@@ -203,7 +245,7 @@ pub struct Repository<'c> {
     /// Its URLs begin so.
     base: String,
     /// What a token is asked for.
-    pub(super) scope: String,
+    pub(super) scopes: Vec<String>,
     pub(super) origin: Origin,
     pub(super) insecure: bool,
     /// The `Authorization` header that was accepted last.
@@ -219,6 +261,7 @@ impl Repository<'_> {
             url: self.url("manifests", tag_or_digest)?,
             what: &what,
             headers: vec![("Accept", ACCEPT_MANIFESTS.into())],
+            body: None,
         };
         persist(self.client.options(), || {
             let response = self.attempt(&ask)?;
@@ -247,6 +290,7 @@ impl Repository<'_> {
             url: self.url("manifests", tag)?,
             what: &what,
             headers: vec![("Accept", ACCEPT_MANIFESTS.into())],
+            body: None,
         };
         persist(self.client.options(), || {
             let response = self.attempt(&ask)?;
@@ -263,6 +307,7 @@ impl Repository<'_> {
             url: self.url("blobs", &digest.to_string())?,
             what: &what,
             headers: Vec::new(),
+            body: None,
         };
         persist(self.client.options(), || {
             let response = self.attempt(&ask)?;

@@ -184,20 +184,9 @@ impl Registries {
 
     /// From where the repository `name` (with its registry, without tag) is fetched: mirrors first, then itself.
     pub fn endpoints(&self, name: &str, by_digest: bool) -> Result<Vec<Endpoint>, Error> {
-        let found = self
-            .tables
-            .iter()
-            .filter_map(|t| t.prefix.as_deref().and_then(|p| matched(p, name)).map(|length| (length, t)))
-            .max_by_key(|(_, t)| t.prefix.as_ref().map(String::len));
-        let Some((length, table)) = found else {
+        let Some((length, table)) = self.table(name)? else {
             return Ok(endpoint(name.to_owned(), false).into_iter().collect());
         };
-        if table.blocked {
-            return Err(Error::Blocked {
-                name: name.into(),
-                prefix: table.prefix.clone().unwrap_or_default(),
-            });
-        }
         let mut endpoints = Vec::new();
         for mirror in &table.mirror {
             let use_it = match mirror.pull_from_mirror {
@@ -210,12 +199,45 @@ impl Registries {
                     .extend(endpoint(format!("{}{}", mirror.location, &name[length..]), mirror.insecure));
             }
         }
-        let itself = match table.location.as_str() {
+        endpoints.extend(table.itself(name, length));
+        Ok(endpoints)
+    }
+
+    /// To where the repository `name` is pushed: itself, never a mirror.
+    pub fn endpoint_to_push(&self, name: &str) -> Result<Endpoint, Error> {
+        let found = match self.table(name)? {
+            Some((length, table)) => table.itself(name, length),
+            None => endpoint(name.to_owned(), false),
+        };
+        found.ok_or_else(|| Error::Protocol {
+            host: name.into(),
+            why: "is not the name of a repository".into(),
+        })
+    }
+
+    /// The table for `name`, and how much of the name its prefix stands for.
+    fn table(&self, name: &str) -> Result<Option<(usize, &Table)>, Error> {
+        let found = self
+            .tables
+            .iter()
+            .filter_map(|t| t.prefix.as_deref().and_then(|p| matched(p, name)).map(|length| (length, t)))
+            .max_by_key(|(_, t)| t.prefix.as_ref().map(String::len));
+        match found {
+            Some((_, table)) if table.blocked => {
+                Err(Error::Blocked { name: name.into(), prefix: table.prefix.clone().unwrap_or_default() })
+            }
+            found => Ok(found),
+        }
+    }
+}
+
+impl Table {
+    fn itself(&self, name: &str, length: usize) -> Option<Endpoint> {
+        let itself = match self.location.as_str() {
             "" => name.to_owned(),
             location => format!("{location}{}", &name[length..]),
         };
-        endpoints.extend(endpoint(itself, table.insecure));
-        Ok(endpoints)
+        endpoint(itself, self.insecure)
     }
 }
 

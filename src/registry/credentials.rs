@@ -57,20 +57,16 @@ pub(super) fn find(options: &Options, host: &str, repository: &str) -> Result<Op
     Ok(None)
 }
 
-fn files(options: &Options) -> Vec<PathBuf> {
+pub(super) fn files(options: &Options) -> Vec<PathBuf> {
     let places = &options.places;
     if let Some(path) = &places.auth_file {
         return vec![path.clone()];
     }
     let podman = |dir: &PathBuf| dir.join("containers/auth.json");
-    [
-        places.runtime.as_ref().map(podman),
-        places.config.as_ref().map(podman),
-        places.docker.as_ref().map(|dir| dir.join("config.json")),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    let docker = places.docker.as_ref().map(|dir| dir.join("config.json"));
+    let chosen = docker.clone().filter(|_| places.docker_is_chosen);
+    let podmans = [&places.runtime, &places.config].map(|dir| dir.as_ref().map(podman));
+    chosen.into_iter().chain(podmans.into_iter().chain([docker]).flatten()).collect()
 }
 
 /// The part of podman's `auth.json` and docker's `config.json` that they share.
@@ -165,7 +161,7 @@ fn keys(host: &str, repository: &str) -> Vec<String> {
 }
 
 /// docker writes URLs (`https://index.docker.io/v1/`), podman hosts or the start of a name.
-fn normal(key: &str) -> String {
+pub(super) fn normal(key: &str) -> String {
     let (name, is_url) = match key.strip_prefix("https://").or(key.strip_prefix("http://")) {
         Some(rest) => (rest, true),
         None => (key, false),
@@ -214,17 +210,23 @@ struct HelperAnswer {
 }
 
 fn ask_helper(name: &str, key: &str) -> Result<Option<Credentials>, Error> {
+    run_helper(&program(name)?, key)
+}
+
+/// The program of a helper: in the path, never anywhere else.
+pub(super) fn program(name: &str) -> Result<String, Error> {
     let helper = format!("docker-credential-{name}");
     if name.contains('/') {
         return Err(Error::Helper { helper, why: "its name must not contain a slash".into() });
     }
-    run_helper(&helper, key)
+    Ok(helper)
 }
 
-fn run_helper(helper: &str, key: &str) -> Result<Option<Credentials>, Error> {
+/// Has a helper do something; `None` if it says that it does not know the registry.
+pub(super) fn use_helper(helper: &str, action: &str, input: &str) -> Result<Option<Vec<u8>>, Error> {
     let failed = |why: String| Error::Helper { helper: helper.to_owned(), why };
     let mut child = Command::new(helper)
-        .arg("get")
+        .arg(action)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -232,7 +234,7 @@ fn run_helper(helper: &str, key: &str) -> Result<Option<Credentials>, Error> {
         .map_err(|e| failed(e.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A helper that does not read says so by its exit.
-        let _ = stdin.write_all(key.as_bytes());
+        let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
     if !output.status.success() {
@@ -240,8 +242,14 @@ fn run_helper(helper: &str, key: &str) -> Result<Option<Credentials>, Error> {
         let none = String::from_utf8_lossy(&output.stdout).contains("credentials not found");
         return if none { Ok(None) } else { Err(failed(output.status.to_string())) };
     }
-    let answer: HelperAnswer = serde_json::from_slice(&output.stdout)
-        .map_err(|_| failed("its answer is no JSON of credentials".into()))?;
+    Ok(Some(output.stdout))
+}
+
+fn run_helper(helper: &str, key: &str) -> Result<Option<Credentials>, Error> {
+    let failed = |why: String| Error::Helper { helper: helper.to_owned(), why };
+    let Some(answer) = use_helper(helper, "get", key)? else { return Ok(None) };
+    let answer: HelperAnswer =
+        serde_json::from_slice(&answer).map_err(|_| failed("its answer is no JSON of credentials".into()))?;
     Ok(match answer {
         HelperAnswer { username, secret } if username.is_empty() && secret.is_empty() => None,
         HelperAnswer { username, secret } if username == "<token>" => {
@@ -251,7 +259,7 @@ fn run_helper(helper: &str, key: &str) -> Result<Option<Credentials>, Error> {
     })
 }
 
-fn bad(path: &Path, line: Option<usize>, why: &str) -> Error {
+pub(super) fn bad(path: &Path, line: Option<usize>, why: &str) -> Error {
     Error::File { path: path.to_owned(), line, why: why.to_owned() }
 }
 

@@ -109,6 +109,15 @@ pub enum Error {
         /// What it could mean.
         candidates: Vec<String>,
     },
+    /// The registry does not know this user, or not with this password.
+    #[error("logging in to {host}: invalid username or password")]
+    Login {
+        /// Which registry.
+        host: String,
+    },
+    /// A credentials file cannot be written.
+    #[error(transparent)]
+    State(#[from] crate::state::Error),
     /// A credential helper failed.
     #[error("credential helper {helper} failed: {why}")]
     Helper {
@@ -125,14 +134,18 @@ impl Diagnose for Error {
             Error::Connect { host, source } => connect_fix(host, source),
             Error::NotFound { .. } => "check the name and the tag".into(),
             Error::Denied { authenticated: true, host, .. } => {
-                format!("check the name, and that the user you are logged in to {host} as may read it")
+                format!("check the name, and that the user you are logged in to {host} as may do this")
             }
             Error::Denied { host, .. } => format!(
-                "check the name; if the image is private, log in to {host} first ('podman login' and 'docker login' count too)"
+                "check the name; if it is private, log in first: coracle login {host} ('podman login' and 'docker login' count too)"
             ),
             Error::RateLimit { host, .. } => {
                 format!("wait, or log in to {host}: known users usually have a higher limit")
             }
+            Error::Login { .. } => {
+                "check both; many registries want an access token instead of the password".into()
+            }
+            Error::State(error) => return error.fix(),
             Error::Blocked { prefix, .. } => {
                 format!(
                     "the entry with prefix {prefix} in registries.conf says so; change it, or use another registry"

@@ -143,7 +143,7 @@ impl Repository<'_> {
 
     /// One page and where the next one is (RFC 8288).
     fn page(&self, url: &Uri, what: &str) -> Result<(Vec<u8>, Option<String>), Error> {
-        let ask = Ask { method: Method::GET, url: url.clone(), what, headers: Vec::new() };
+        let ask = Ask { method: Method::GET, url: url.clone(), what, headers: Vec::new(), body: None };
         persist(self.client.options(), || {
             let response = self.attempt(&ask)?;
             let link = response.headers().get("link").and_then(|v| v.to_str().ok()).and_then(next_of);

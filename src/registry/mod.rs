@@ -1,5 +1,5 @@
-//! The OCI distribution API: how manifests and blobs get here (distribution-spec; docker's token
-//! specification for authentication).
+//! The OCI distribution API: how manifests and blobs get here and from here elsewhere (distribution-spec; docker's
+//! token specification for authentication).
 //!
 //! * [`Registries`] is what `registries.conf` says: which registries a short name may mean, and from which
 //!   [`Endpoint`]s (mirrors first) a full name is fetched.
@@ -8,6 +8,11 @@
 //!   manifests and blobs and keeps its own authorization.
 //! * [`BlobReader`] is a blob as a stream that survives broken connections: it asks for the rest by one Range
 //!   request and goes on. Whoever reads it verifies the digest of all that passed.
+//! * [`Client::repository_to_push`] opens one to push to: never a mirror, and with a token for that. What the registry
+//!   has is asked for first ([`Repository::has_blob`], [`Repository::mount_blob`]); a blob is a stream of unknown length
+//!   ([`Repository::push_blob`]), begun anew when it breaks. The registry may send an upload anywhere, which gets
+//!   no credentials there.
+//! * [`Account`] is a login: verified, stored, found and erased, in the same files or by the same helpers.
 //! * [`Client::search`] and [`Repository::tags`] list what there is; [`Client::download`] gets a plain file.
 //! * Credentials come from podman's and docker's files and helpers (`credentials`), certificates from the
 //!   system and from `certs.d` (`tls`), names from `/etc/hosts` and DNS (`dns`: the binary is static,
@@ -28,12 +33,14 @@ mod dns;
 mod download;
 mod error;
 mod listing;
+mod login;
 mod pace;
 mod proxy;
 mod request;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tls;
+mod upload;
 mod url;
 
 pub use blob::BlobReader;
@@ -42,8 +49,11 @@ pub use conf::{Endpoint, Registries};
 pub use credentials::Credentials;
 #[cfg(feature = "fuzzing")]
 pub use credentials::stored_credentials;
+pub use download::Download;
 pub use error::Error;
 pub use listing::Found;
+pub use login::Account;
+pub use upload::Sent;
 
 use crate::digest::Digest;
 use std::path::PathBuf;
@@ -100,6 +110,8 @@ pub struct Places {
     pub runtime: Option<PathBuf>,
     /// `$DOCKER_CONFIG` or `~/.docker`.
     pub docker: Option<PathBuf>,
+    /// Whether it is `$DOCKER_CONFIG`: then it goes before podman's.
+    pub docker_is_chosen: bool,
     /// `$REGISTRY_AUTH_FILE`.
     pub auth_file: Option<PathBuf>,
     /// `$CONTAINERS_REGISTRIES_CONF`.
@@ -117,6 +129,7 @@ impl Places {
             config: dirs.as_ref().map(|d| d.config_dir().to_owned()),
             cache: dirs.as_ref().map(|d| d.cache_dir().to_owned()),
             runtime: var("XDG_RUNTIME_DIR"),
+            docker_is_chosen: var("DOCKER_CONFIG").is_some(),
             docker: var("DOCKER_CONFIG").or(home.map(|h| h.join(".docker"))),
             auth_file: var("REGISTRY_AUTH_FILE"),
             registries_conf: var("CONTAINERS_REGISTRIES_CONF"),

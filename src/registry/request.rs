@@ -23,12 +23,15 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 pub(super) const MAX_ANSWER: u64 = 1 << 20;
 
 /// A request: only what is safe to repeat.
+#[derive(Clone)]
 pub(super) struct Ask<'a> {
     pub(super) method: Method,
     pub(super) url: Uri,
     /// For messages: what is asked for.
     pub(super) what: &'a str,
     pub(super) headers: Vec<(&'static str, String)>,
+    /// What is sent, if anything is.
+    pub(super) body: Option<&'a [u8]>,
 }
 
 /// A failed attempt.
@@ -86,6 +89,11 @@ pub(super) fn persist<T>(
 impl Repository<'_> {
     /// One attempt, with redirects and authorization. The answer's status is 200 or 206.
     pub(super) fn attempt(&self, ask: &Ask<'_>) -> Result<Response<Body>, Failure> {
+        self.attempt_for(ask, &[200, 206])
+    }
+
+    /// The same where other answers are good ones.
+    pub(super) fn attempt_for(&self, ask: &Ask<'_>, good: &[u16]) -> Result<Response<Body>, Failure> {
         let used = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (response, from) = self.follow(ask, used.as_deref())?;
         let (response, from, authenticated) = if response.status() == 401 && from == self.origin {
@@ -98,9 +106,9 @@ impl Repository<'_> {
         } else {
             (response, from, used.is_some())
         };
-        match response.status().as_u16() {
-            200 | 206 => Ok(response),
-            _ => Err(self.client.refusal(&from, ask.what, response, authenticated)),
+        match good.contains(&response.status().as_u16()) {
+            true => Ok(response),
+            false => Err(self.client.refusal(&from, ask.what, response, authenticated)),
         }
     }
 
@@ -111,13 +119,15 @@ impl Repository<'_> {
         authorization: Option<&str>,
     ) -> Result<(Response<Body>, Origin), Failure> {
         let mut url = ask.url.clone();
-        let mut origin = self.origin.clone();
+        // An upload goes to where the registry says, which may be somewhere else.
+        let mut origin =
+            Origin::of(&url).ok_or_else(|| self.broke(&self.origin, "sends us to what is no http URL"))?;
         for _ in 0..=MAX_REDIRECTS {
             let mut headers: Vec<(&str, &str)> = ask.headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
             if let Some(authorization) = authorization.filter(|_| origin == self.origin) {
                 headers.push(("Authorization", authorization));
             }
-            let response = self.client.send(&ask.method, &url, &origin, self.insecure, &headers, None)?;
+            let response = self.client.send(&ask.method, &url, &origin, self.insecure, &headers, ask.body)?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok((response, origin));
             }
@@ -134,14 +144,14 @@ impl Repository<'_> {
     }
 
     /// Plain http is followed where it was allowed, or on this machine when we came by plain http.
-    fn check_clear_text(&self, to: &Origin, verb: &str) -> Result<(), Failure> {
+    pub(super) fn check_clear_text(&self, to: &Origin, verb: &str) -> Result<(), Failure> {
         if to.https || self.insecure || (to.is_loopback() && !self.origin.https) {
             return Ok(());
         }
         Err(self.broke(&self.origin, &format!("{verb} to plain http at {}, which is refused", to.display())))
     }
 
-    fn broke(&self, origin: &Origin, why: &str) -> Failure {
+    pub(super) fn broke(&self, origin: &Origin, why: &str) -> Failure {
         Failure::never(Error::Protocol { host: origin.display(), why: why.into() })
     }
 
@@ -181,7 +191,7 @@ impl Repository<'_> {
         }
     }
 
-    /// A token for pulling from this repository (docker's token specification; the scope is our own, never one
+    /// A token for this repository (docker's token specification; the scope is our own, never one
     /// that the registry asks us to get).
     fn token(
         &self,
@@ -195,14 +205,14 @@ impl Repository<'_> {
             return Err(self.broke(&self.origin, "asks for a token from what is no http URL"));
         };
         self.check_clear_text(&origin, "sends us for a token")?;
-        let mut query = format!("scope={}", encode(&self.scope));
-        if let Some(service) = service {
-            query.push_str(&format!("&service={}", encode(service)));
-        }
+        let scopes = self.scopes.iter().map(|scope| format!("scope={}", encode(scope)));
+        let service = service.map(|service| format!("service={}", encode(service)));
+        let query = scopes.chain(service).collect::<Vec<_>>().join("&");
         let response = if let Some(Credentials::IdentityToken(token)) = credentials {
             let form =
                 format!("grant_type=refresh_token&client_id=coracle&refresh_token={}&{query}", encode(token));
-            self.client.send(&Method::POST, &url, &origin, self.insecure, &[], Some(&form))?
+            let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+            self.client.send(&Method::POST, &url, &origin, self.insecure, &headers, Some(form.as_bytes()))?
         } else {
             let separator = if url.query().is_some() { '&' } else { '?' };
             let url: Uri = format!("{url}{separator}{query}")

@@ -16,6 +16,7 @@ pub(crate) fn places(dir: &Path) -> Places {
         cache: Some(dir.join("cache")),
         runtime: Some(dir.join("runtime")),
         docker: Some(dir.join("docker")),
+        docker_is_chosen: false,
         auth_file: None,
         registries_conf: None,
     }

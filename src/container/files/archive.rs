@@ -2,9 +2,10 @@
 
 use super::tree::{Owner, Tree, TreeOptions};
 use super::walk::{Attributes, Sink, Walk};
-use super::{Error, View};
+use super::{Error, Ids, View};
 use crate::container::store::Container;
 use crate::layers::{self, Entries, Entry, Kind, Limits, TarWriter, Tee};
+use crate::rooted_fs::Root;
 use crate::state::Paths;
 use crate::userns::Identity;
 use std::ffi::CString;
@@ -45,6 +46,36 @@ pub fn write_archive(
     Ok(archive.bytes)
 }
 
+/// Writes a root that is no container's as a tar stream. With `time`, all files have this time, in seconds since 1970.
+pub fn write_root(root: &Root, single_id: bool, time: Option<i64>, out: impl Write) -> Result<(), Error> {
+    let mut archive = Archive { writer: TarWriter::new(out), bytes: 0 };
+    copy_root(root, single_id, time, &mut archive)?;
+    archive.writer.finish().map_err(Error::io("write", "the archive"))?;
+    Ok(())
+}
+
+/// Gives such a root to a sink.
+pub fn copy_root(root: &Root, single_id: bool, time: Option<i64>, sink: &mut dyn Sink) -> Result<(), Error> {
+    let ids = Ids::default();
+    let mut walk = Walk::new(&ids, single_id, Attributes::Archive);
+    match time {
+        None => walk.copy(root.as_fd(), c".", b"", sink),
+        Some(time) => walk.copy(root.as_fd(), c".", b"", &mut Timed { time, sink }),
+    }
+}
+
+/// Gives all files one time.
+struct Timed<'a> {
+    time: i64,
+    sink: &'a mut dyn Sink,
+}
+
+impl Sink for Timed<'_> {
+    fn put(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), Error> {
+        self.sink.put(&Entry { mtime: (self.time, 0), ..entry.clone() }, content)
+    }
+}
+
 /// Writes the whole root of a container, without what is mounted in it, as a tar stream.
 pub fn export(
     paths: &Paths,
@@ -68,7 +99,7 @@ impl Tee for Ignored {
 /// Unpacks a tar stream, plain or compressed, into a directory; how many bytes the files have.
 pub fn read_archive(input: impl Read, top: OwnedFd, options: TreeOptions) -> Result<(u64, u64), Error> {
     let limits = Limits::default();
-    let input = layers::decompress(BufReader::new(input)).map_err(|e| Error::archive(&e))?;
+    let input = layers::decompress_any(BufReader::new(input)).map_err(|e| Error::archive(&e))?;
     let mut entries = Entries::new(BufReader::with_capacity(256 << 10, input), Ignored, limits);
     let mut tree = Tree::new(top, options)?;
     while let Some(mut entry) = entries.next_entry().map_err(|e| Error::archive(&e))? {

@@ -35,7 +35,15 @@ pub enum Change {
 pub type Changes = Vec<(PathBuf, Change)>;
 
 /// What every start makes in the writable layer where the image lacks it: places for mounts.
-const OURS: [&str; 6] = ["/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+const OURS: [&str; 7] =
+    ["/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/localtime"];
+
+/// Where something is mounted in a container while it runs.
+pub(super) fn mount_points(record: &Record) -> Vec<PathBuf> {
+    let used = record.mounts.iter().map(|used| used.destination.as_str());
+    let devices = record.spec.devices.iter().map(|device| device.path.as_str());
+    OURS.into_iter().chain(used).chain(devices).map(PathBuf::from).collect()
+}
 
 /// What a container has changed of its image. This process becomes root in the user's namespace, with mounts of its own.
 pub fn changes(paths: &Paths, identity: &Identity, container: &Container) -> Result<Changes, Error> {

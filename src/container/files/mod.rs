@@ -1,4 +1,4 @@
-//! A container's files, seen from outside: `cp`, `export`, `diff`.
+//! A container's files, seen from outside: `cp`, `export`, `diff`, `commit`.
 //!
 //! * [`View`] is a container's root, whether it runs or not. Of one that runs it is what its first process has for a
 //!   root, found through its /proc folder while a pidfd shows that it still is that process. Of one that does not,
@@ -18,17 +18,21 @@
 
 mod archive;
 mod changes;
+mod commit;
 mod copy;
 mod ids;
 mod tree;
 mod view;
 mod walk;
 
-pub use archive::export;
+pub use archive::{copy_root, export, read_archive, write_root};
 pub use changes::{Change, Changes, changes};
+pub use commit::{Frozen, commit, commit_step, freeze, run_config};
 pub use copy::{Copied, CopyOptions, Location, copy};
 pub use ids::Ids;
-pub use view::{Access, View};
+pub use tree::{Owner, Tree, TreeOptions};
+pub use view::{Access, View, separate};
+pub use walk::{Attributes, Sink, Walk};
 
 use crate::diagnose::Diagnose;
 use crate::layers;
@@ -114,7 +118,9 @@ impl Diagnose for Error {
                 Some(nix::libc::ENOSPC) => Some("free some space there".into()),
                 _ => None,
             },
-            Error::Archive(_) => Some("give it a tar archive, plain or compressed by gzip or zstd".into()),
+            Error::Archive(_) => {
+                Some("give it a tar archive, plain or compressed by gzip, bzip2, xz or zstd".into())
+            }
             Error::Container(error) => error.fix(),
             Error::Union(error) => error.fix(),
             Error::Missing { .. } => None,

@@ -183,7 +183,7 @@ fn mount_union(
 }
 
 /// Gives this process mounts of its own, from which nothing travels.
-pub(super) fn separate() -> Result<(), container::Error> {
+pub fn separate() -> Result<(), container::Error> {
     let step = container::Error::io::<std::io::Error>;
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| step("make a mount namespace")(e.into()))?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)

@@ -41,6 +41,11 @@ type Xattr = (Vec<u8>, Vec<u8>);
 pub trait Sink {
     /// Takes one; its path is relative, without a slash at its ends, and empty for the top.
     fn put(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), Error>;
+
+    /// Whether it takes anything of this path, or below it: what it does not want is not looked at.
+    fn wants(&self, _path: &[u8]) -> bool {
+        true
+    }
 }
 
 /// Which extended attributes go along.
@@ -57,6 +62,8 @@ pub struct Walk<'a> {
     ids: &'a Ids,
     single_id: bool,
     attributes: Attributes,
+    /// Files with several links are given as files of their own.
+    apart: bool,
     /// Files with several links that were met: under which path first.
     links: HashMap<(u64, u64), Vec<u8>>,
     /// Sockets, which nobody can copy.
@@ -74,7 +81,13 @@ struct Level {
 impl<'a> Walk<'a> {
     /// For trees of one world; with `single_id`, owners that are remembered in an attribute count.
     pub fn new(ids: &'a Ids, single_id: bool, attributes: Attributes) -> Self {
-        Self { ids, single_id, attributes, links: HashMap::new(), skipped: 0 }
+        Self { ids, single_id, attributes, apart: false, links: HashMap::new(), skipped: 0 }
+    }
+
+    /// Each name of a file with several becomes a file of its own: for a sink that does not take all that it is given.
+    #[must_use]
+    pub fn apart(self) -> Self {
+        Self { apart: true, ..self }
     }
 
     /// Gives `name` in `dir`, with all below it, to the sink under the path `to`. A directory is `top` itself.
@@ -107,13 +120,16 @@ impl<'a> Walk<'a> {
                 stack.pop();
                 continue;
             };
+            let path = join(&here.path, name.to_bytes());
+            if !sink.wants(&join(to, &path)) {
+                continue;
+            }
             // Moved or removed meanwhile: with all that was left to be read in it.
             if walker.go(&here.path).is_err() {
                 stack.pop();
                 continue;
             }
             let device = here.device;
-            let path = join(&here.path, name.to_bytes());
             match self.visit(walker.here(), &name, join(to, &path), sink) {
                 Ok(Some(child)) => {
                     if !is_foreign(&child, device).map_err(Error::io("read", path_of(&path)))? {
@@ -183,7 +199,7 @@ impl<'a> Walk<'a> {
 
     /// Another link to a file that was given already. A file is remembered under its first path.
     fn hard_link(&mut self, path: &[u8], stat: &Stat) -> Option<Entry> {
-        if stat.st_nlink < 2 {
+        if stat.st_nlink < 2 || self.apart {
             return None;
         }
         match self.links.entry((stat.st_dev, stat.st_ino)) {
@@ -201,13 +217,14 @@ impl<'a> Walk<'a> {
 
     fn entry(&self, kind: Kind, path: Vec<u8>, stat: &Stat, fd: Option<&OwnedFd>) -> Result<Entry, Errno> {
         let (mut uid, mut gid) = self.ids.inside(stat.st_uid, stat.st_gid);
-        let mut mode = stat.st_mode & 0o7777;
+        // Also of a file with a remembered owner: what changes its mode in a container does not know of the attribute.
+        let mode = stat.st_mode & 0o7777;
         let mut xattrs = Vec::new();
         if let Some(fd) = fd {
             for (name, value) in read_xattrs(fd)? {
                 if name == OVERRIDE_STAT.as_bytes() {
                     if let Some(owner) = self.single_id.then(|| parse_override(&value)).flatten() {
-                        (uid, gid, mode) = owner;
+                        (uid, gid) = owner;
                     }
                 } else if self.goes_along(&name) {
                     xattrs.push((name, value));
@@ -282,13 +299,12 @@ fn read_xattrs(fd: &OwnedFd) -> Result<Vec<Xattr>, Errno> {
     Ok(found)
 }
 
-/// `uid:gid:mode`, the mode in octal.
-fn parse_override(value: &[u8]) -> Option<(u32, u32, u32)> {
+/// `uid:gid:mode`: the owner.
+fn parse_override(value: &[u8]) -> Option<(u32, u32)> {
     let text = std::str::from_utf8(value).ok()?;
     let mut fields = text.split(':');
-    let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    let mode = u32::from_str_radix(fields.next()?, 8).ok()?;
-    Some((uid, gid, mode & 0o7777))
+    let owner = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    fields.next().map(|_| owner)
 }
 
 /// A path's bytes as a path.
@@ -406,7 +422,7 @@ mod tests {
 
     #[test]
     fn remembered_owners_are_read_as_they_are_written() {
-        assert_eq!(parse_override(b"5:6:04755"), Some((5, 6, 0o4755)));
+        assert_eq!(parse_override(b"5:6:04755"), Some((5, 6)));
         assert_eq!(parse_override(b"5:6"), None);
         assert_eq!(parse_override(b"-1:6:0644"), None);
     }

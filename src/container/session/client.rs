@@ -108,7 +108,20 @@ impl Client {
     }
 
     /// Connects the user's streams with the session until one side ends.
-    pub fn interact(mut self, how: &Interaction) -> io::Result<Ending> {
+    pub fn interact(self, how: &Interaction) -> io::Result<Ending> {
+        self.interact_to(how, &mut |is_error, bytes| match is_error {
+            true => write_all(stderr(), bytes),
+            false => write_all(stdout(), bytes),
+        })
+    }
+
+    /// The same with somebody else than the user who gets what the session says on standard output (`false`) and error
+    /// (`true`).
+    pub fn interact_to(
+        mut self,
+        how: &Interaction,
+        output: &mut dyn FnMut(bool, &[u8]) -> io::Result<()>,
+    ) -> io::Result<Ending> {
         // Blocked before the first wait, so that none gets lost between it and the last.
         let signals = Signals::catch(how)?;
         let on_terminal = how.terminal && isatty(stdin());
@@ -143,8 +156,8 @@ impl Client {
                     match frame {
                         Frame::Stdout(_) if how.hide_stdout => {}
                         Frame::Stderr(_) if how.hide_stderr => {}
-                        Frame::Stdout(bytes) => write_all(stdout(), &bytes)?,
-                        Frame::Stderr(bytes) => write_all(stderr(), &bytes)?,
+                        Frame::Stdout(bytes) => output(false, &bytes)?,
+                        Frame::Stderr(bytes) => output(true, &bytes)?,
                         Frame::Exited(code) => return Ok(Ending::Exited(code)),
                         Frame::Failed(bytes) => return Ok(Ending::Failed(serde_json::from_slice(&bytes)?)),
                         _ => {}

@@ -121,6 +121,7 @@ pub struct Pump<'a> {
     clients: Vec<Connection>,
     deadline: Option<Instant>,
     timed_out: bool,
+    ends_with_clients: bool,
     log: &'a mut dyn FnMut(bool, &[u8]),
     companion: Option<&'a mut dyn Companion>,
 }
@@ -167,6 +168,7 @@ impl<'a> Pump<'a> {
             clients,
             deadline: None,
             timed_out: false,
+            ends_with_clients: false,
             log,
             companion: None,
         })
@@ -175,6 +177,11 @@ impl<'a> Pump<'a> {
     /// Has the process killed if it is still there after so long.
     pub fn end_after(&mut self, time: Duration) {
         self.deadline = Instant::now().checked_add(time);
+    }
+
+    /// Has the process killed when nobody listens any more.
+    pub fn end_with_clients(&mut self) {
+        self.ends_with_clients = true;
     }
 
     /// Looks after something else too.
@@ -219,6 +226,10 @@ impl<'a> Pump<'a> {
                 }
             }
             self.flush_clients();
+            if self.ends_with_clients && self.clients.is_empty() {
+                // Done again as long as nobody listens, which harms nothing.
+                let _ = rustix::process::pidfd_send_signal(self.process, Signal::KILL);
+            }
         }
     }
 

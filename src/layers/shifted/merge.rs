@@ -32,6 +32,8 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOF
 struct Folder {
     path: Vec<u8>,
     layers: Vec<usize>,
+    /// One of the layers hides what is below of that name.
+    hides: bool,
 }
 
 /// What has been seen of a name.
@@ -67,7 +69,7 @@ pub fn merge(
         links: HashMap::new(),
         used: vec![false; layers.len()],
     };
-    let mut pending = vec![Folder { path: Vec::new(), layers: (0..layers.len()).collect() }];
+    let mut pending = vec![Folder { path: Vec::new(), layers: (0..layers.len()).collect(), hides: false }];
     while let Some(folder) = pending.pop() {
         merge_folder(&mut sources, &mut tree, &folder, &mut pending)?;
     }
@@ -84,6 +86,7 @@ fn merge_folder(
     let failed = |errno| Error::entry("read", path)(errno);
     tree.here.go(path).map_err(|stopped| Error::entry("open", path)(stopped.errno))?;
     let mut names: HashMap<Vec<u8>, Seen> = HashMap::new();
+    let mut hides = folder.hides;
     for &layer in &folder.layers {
         let source = &mut sources[layer];
         source.go(path).map_err(|stopped| failed(stopped.errno))?;
@@ -111,11 +114,20 @@ fn merge_folder(
             }
         }
         if mark == Mark::Opaque {
+            hides = true;
             break;
         }
     }
     let folders = names.into_iter().filter(|(_, seen)| !seen.layers.is_empty());
-    pending.extend(folders.map(|(name, seen)| Folder { path: join(path, &name), layers: seen.layers }));
+    pending.extend(folders.map(|(name, seen)| Folder {
+        path: join(path, &name),
+        layers: seen.layers,
+        hides: !seen.open,
+    }));
+    if tree.form == Form::Layer && hides && !path.is_empty() {
+        fsetxattr(tree.here.here(), "user.overlay.opaque", b"y", XattrFlags::empty())
+            .map_err(Error::entry("mark as opaque", path))?;
+    }
     match folder.layers.first() {
         Some(&top) => {
             let top = sources[top].here();
@@ -190,6 +202,10 @@ impl Tree<'_> {
             return Ok(true);
         }
         // A layer has no devices but whiteouts: no user namespace may make others.
+        if kind == FileType::CharacterDevice && self.form == Form::Layer {
+            self.whiteout(name, path)?;
+            return Ok(false);
+        }
         if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice)
             || self.link(layer, &stat, name, path)?
         {
@@ -201,6 +217,9 @@ impl Tree<'_> {
                 let source = openat(from, name, flags, Mode::empty()).map_err(failed)?;
                 let may_hide = mark != Mark::None && stat.st_size == 0;
                 if may_hide && fgetxattr_query(&source, "user.overlay.whiteout").is_ok() {
+                    if self.form == Form::Layer {
+                        self.whiteout(name, path)?;
+                    }
                     return Ok(false);
                 }
                 self.file(&source, &stat, layer, name, path)?;
@@ -219,6 +238,12 @@ impl Tree<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// What the layers hide stays hidden in what lies below the tree.
+    fn whiteout(&self, name: &CStr, path: &[u8]) -> Result<(), Error> {
+        mknodat(self.here.here(), name, FileType::CharacterDevice, Mode::empty(), 0)
+            .map_err(Error::entry("create a whiteout for", path))
     }
 
     /// Makes `path` one more link to its file, if that has a name in the tree already; else notes it as the first.

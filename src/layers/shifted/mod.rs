@@ -38,7 +38,7 @@ use crate::userns::IdMap;
 use merge::merge;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Names of a tree's lock and of its staging folder begin so.
 pub(super) const PREFIX: &str = "shifted-";
@@ -59,6 +59,8 @@ enum Form {
     Metadata,
     /// Copies.
     Copy,
+    /// Copies, and what hides files of layers below.
+    Layer,
 }
 
 /// `layers/shifted/<hex>/state`.
@@ -176,6 +178,13 @@ impl LayerStore {
         }
         Ok(count)
     }
+}
+
+/// Makes what `layers`, the highest first, show together, with copies of their files, in the folder `fs` of `place`. If there
+/// is something `below` them, what they hide of it stays hidden.
+pub(super) fn merged(layers: &[PathBuf], place: &Path, below: bool, ids: &IdMap) -> Result<(), Error> {
+    let form = if below { Form::Layer } else { Form::Copy };
+    merge(layers, place, form, ids, ids).map(drop)
 }
 
 /// Where a tree is.

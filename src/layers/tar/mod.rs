@@ -15,7 +15,7 @@ mod sparse;
 mod writer;
 
 pub use sparse::Extent;
-pub use writer::Writer;
+pub use writer::{Writer, header};
 
 use super::{Error, Limits};
 use header::Header;

@@ -23,60 +23,12 @@ impl<W: Write> Writer<W> {
     /// Appends an entry. Of a regular file, `content` gives the bytes: what is missing of `entry.size` (the file has
     /// shrunk meanwhile) is zeros, and what is more is left out. Returns how many bytes there were.
     pub fn append(&mut self, entry: &Entry, content: &mut dyn Read) -> io::Result<u64> {
-        let mut path = entry.path.clone();
-        if entry.kind == Kind::Directory && !path.ends_with(b"/") {
-            path.push(b'/');
+        // Without its number it means nothing, and an ordinary user's container has none.
+        if entry.kind == Kind::Device {
+            return Ok(0);
         }
         let size = if entry.kind == Kind::File { entry.size } else { 0 };
-        let mut records = Vec::new();
-        let fits = split(&path);
-        if fits.is_none() {
-            record(&mut records, b"path", &path);
-        }
-        if entry.link.len() > 100 {
-            record(&mut records, b"linkpath", &entry.link);
-        }
-        if size > OCTAL_MAX {
-            record(&mut records, b"size", size.to_string().as_bytes());
-        }
-        for (key, id) in [(&b"uid"[..], entry.uid), (b"gid", entry.gid)] {
-            if id > OCTAL_ID_MAX {
-                record(&mut records, key, id.to_string().as_bytes());
-            }
-        }
-        let seconds = u64::try_from(entry.mtime.0).ok().filter(|seconds| *seconds <= OCTAL_MAX);
-        if seconds.is_none() {
-            record(&mut records, b"mtime", entry.mtime.0.to_string().as_bytes());
-        }
-        for (name, value) in &entry.xattrs {
-            record(&mut records, &[b"SCHILY.xattr.", &name[..]].concat(), value);
-        }
-        if !records.is_empty() {
-            let head = Head { flag: b'x', mode: 0o644, size: records.len() as u64, ..Head::default() };
-            self.out.write_all(&head.block((b"", b"././@PaxHeader")))?;
-            self.out.write_all(&records)?;
-            self.pad(records.len() as u64)?;
-        }
-        let flag = match entry.kind {
-            Kind::File => b'0',
-            Kind::HardLink => b'1',
-            Kind::Symlink => b'2',
-            Kind::Directory => b'5',
-            Kind::Fifo => b'6',
-            // Without its number it means nothing, and an ordinary user's container has none.
-            Kind::Device => return Ok(0),
-        };
-        let head = Head {
-            flag,
-            mode: entry.mode,
-            uid: if entry.uid > OCTAL_ID_MAX { 0 } else { entry.uid },
-            gid: if entry.gid > OCTAL_ID_MAX { 0 } else { entry.gid },
-            size: if size > OCTAL_MAX { 0 } else { size },
-            seconds: seconds.unwrap_or(0),
-            link: &entry.link[..entry.link.len().min(100)],
-        };
-        let shortened = (&b""[..], &path[..path.len().min(100)]);
-        self.out.write_all(&head.block(fits.unwrap_or(shortened)))?;
+        self.out.write_all(&header(entry, None))?;
         let copied = io::copy(&mut content.take(size), &mut self.out)?;
         io::copy(&mut io::repeat(0).take(size - copied), &mut self.out)?;
         self.pad(size)?;
@@ -96,6 +48,67 @@ impl<W: Write> Writer<W> {
     }
 }
 
+/// An entry's header: the block, after a PAX header if it needs one. `device` has a device's type
+/// (`3` for characters, `4` for blocks) and its numbers.
+pub fn header(entry: &Entry, device: Option<(u8, u32, u32)>) -> Vec<u8> {
+    let mut path = entry.path.clone();
+    if entry.kind == Kind::Directory && !path.ends_with(b"/") {
+        path.push(b'/');
+    }
+    let size = if entry.kind == Kind::File { entry.size } else { 0 };
+    let (mut out, mut records) = (Vec::with_capacity(BLOCK), Vec::new());
+    let fits = split(&path);
+    if fits.is_none() {
+        record(&mut records, b"path", &path);
+    }
+    if entry.link.len() > 100 {
+        record(&mut records, b"linkpath", &entry.link);
+    }
+    if size > OCTAL_MAX {
+        record(&mut records, b"size", size.to_string().as_bytes());
+    }
+    for (key, id) in [(&b"uid"[..], entry.uid), (b"gid", entry.gid)] {
+        if id > OCTAL_ID_MAX {
+            record(&mut records, key, id.to_string().as_bytes());
+        }
+    }
+    let seconds = u64::try_from(entry.mtime.0).ok().filter(|seconds| *seconds <= OCTAL_MAX);
+    if seconds.is_none() {
+        record(&mut records, b"mtime", entry.mtime.0.to_string().as_bytes());
+    }
+    // A key ends at its first '='.
+    for (name, value) in entry.xattrs.iter().filter(|(name, _)| !name.contains(&b'=')) {
+        record(&mut records, &[b"SCHILY.xattr.", &name[..]].concat(), value);
+    }
+    if !records.is_empty() {
+        let head = Head { flag: b'x', mode: 0o644, size: records.len() as u64, ..Head::default() };
+        out.extend_from_slice(&head.block((b"", b"././@PaxHeader")));
+        out.extend_from_slice(&records);
+        out.resize(out.len().next_multiple_of(BLOCK), 0);
+    }
+    let flag = match entry.kind {
+        Kind::File => b'0',
+        Kind::HardLink => b'1',
+        Kind::Symlink => b'2',
+        Kind::Directory => b'5',
+        Kind::Fifo => b'6',
+        Kind::Device => device.map_or(b'3', |(flag, ..)| flag),
+    };
+    let head = Head {
+        flag,
+        mode: entry.mode,
+        uid: if entry.uid > OCTAL_ID_MAX { 0 } else { entry.uid },
+        gid: if entry.gid > OCTAL_ID_MAX { 0 } else { entry.gid },
+        size: if size > OCTAL_MAX { 0 } else { size },
+        seconds: seconds.unwrap_or(0),
+        link: &entry.link[..entry.link.len().min(100)],
+        device,
+    };
+    let shortened = (&b""[..], &path[..path.len().min(100)]);
+    out.extend_from_slice(&head.block(fits.unwrap_or(shortened)));
+    out
+}
+
 #[derive(Default)]
 struct Head<'a> {
     flag: u8,
@@ -105,6 +118,7 @@ struct Head<'a> {
     size: u64,
     seconds: u64,
     link: &'a [u8],
+    device: Option<(u8, u32, u32)>,
 }
 
 impl Head<'_> {
@@ -122,8 +136,9 @@ impl Head<'_> {
         put(156, &[self.flag]);
         put(157, self.link);
         put(257, b"ustar\x0000");
-        put(329, b"0000000");
-        put(337, b"0000000");
+        let (_, major, minor) = self.device.unwrap_or_default();
+        put(329, format!("{major:07o}").as_bytes());
+        put(337, format!("{minor:07o}").as_bytes());
         put(345, prefix);
         let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
         block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
