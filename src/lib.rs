@@ -6,6 +6,8 @@
 pub mod cli;
 pub mod output;
 
+pub mod build;
+
 pub mod container;
 
 pub mod network;

@@ -18,6 +18,9 @@ macro_rules! first_of {
 pub fn known<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a dyn Diagnose> {
     first_of!(
         error,
+        crate::build::dockerfile::Problem,
+        Box<crate::build::dockerfile::Problem>,
+        crate::build::Error,
         crate::container::Error,
         crate::container::files::Error,
         crate::image::Error,

@@ -5,6 +5,7 @@
 //! times in its words.
 
 pub mod ask;
+pub mod build;
 pub mod error;
 pub mod human;
 pub mod listing;

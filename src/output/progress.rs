@@ -14,7 +14,7 @@ pub fn progress(quiet: bool) -> Box<dyn Progress> {
     progress_of("pulling", quiet)
 }
 
-/// Shows progress of something else: `loading`, `saving`.
+/// Shows progress of something else: `loading`, `saving`, `pushing`.
 pub fn progress_of(verb: &'static str, quiet: bool) -> Box<dyn Progress> {
     match (quiet, std::io::stderr().is_terminal()) {
         (true, _) => Box::new(Silent),
@@ -45,6 +45,7 @@ fn line(verb: &str, event: Event<'_>) -> Option<String> {
     Some(match event {
         Event::Resolved { reference, digest } => format!("{reference} is {digest}"),
         Event::LayerPresent { digest } => format!("{}: already here", digest.short()),
+        Event::LayerThere { digest, .. } => format!("{}: {}", digest.short(), there(event)),
         Event::LayerWaiting { digest } => {
             format!("{}: waiting", digest.short())
         }
@@ -54,6 +55,14 @@ fn line(verb: &str, event: Event<'_>) -> Option<String> {
         Event::LayerRetry { digest, why } => format!("{}: trying again: {why}", digest.short()),
         Event::Config { digest } => format!("{}: configuration", digest.short()),
     })
+}
+
+/// Why a layer need not be pushed.
+fn there(event: Event<'_>) -> String {
+    match event {
+        Event::LayerThere { from: Some(repository), .. } => format!("mounted from {repository}"),
+        _ => "already there".into(),
+    }
 }
 
 #[derive(Default)]
@@ -89,6 +98,7 @@ impl Progress for Bars {
                 }
             }
             Event::LayerPresent { digest } => self.bar(digest).finish_with_message("already here"),
+            Event::LayerThere { digest, .. } => self.bar(digest).finish_with_message(there(event)),
             Event::LayerWaiting { digest } => self.bar(digest).set_message("waiting"),
             Event::LayerStart { digest, size } => {
                 let bar = self.bar(digest);

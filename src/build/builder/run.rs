@@ -1,0 +1,145 @@
+//! RUN.
+
+use super::{Builder, Stage};
+use crate::build::Error;
+use crate::build::cache::{key, layers_text};
+use crate::build::dockerfile::ast::{RunCommand, RunNetwork, RunSecurity};
+use crate::build::dockerfile::scope::PROXY_ARGS;
+use crate::build::dockerfile::{Instruction, ast};
+use crate::build::metadata::Reading;
+use crate::build::run::{Ran, Run};
+use crate::container::request::NetworkMode;
+use crate::image;
+use std::collections::BTreeMap;
+
+impl Builder<'_> {
+    pub(super) fn run(
+        &mut self,
+        at: usize,
+        reading: Reading<'_>,
+        stage: &mut Stage,
+        instruction: &Instruction,
+        run: &ast::Run,
+    ) -> Result<(), Error> {
+        let span = instruction.head.span;
+        if run.security == RunSecurity::Insecure {
+            let problem = reading
+                .problem(span, "RUN --security=insecure is not allowed: steps run in the sandbox only");
+            return Err(Box::new(
+                problem.hint("leave it out: no step gets more than a container of its own"),
+            )
+            .into());
+        }
+        let network = self.network(reading, instruction, run)?;
+        let mut planned = self.plan_mounts(at, reading, stage, run)?;
+        let settings = &stage.settings;
+        let words = match (&run.command, run.command.for_shell()) {
+            (_, Some(line)) => [settings.shell(), vec![line]].concat(),
+            (RunCommand::Exec(words), _) => words.iter().map(|word| word.text().to_owned()).collect(),
+            (RunCommand::Program(heredoc), _) => vec![planned.program(span, heredoc)],
+            // What a shell runs has a line for it.
+            (RunCommand::Shell { .. } | RunCommand::Script(_), None) => Vec::new(),
+        };
+        let mut env: Vec<String> =
+            settings.scope.environment().iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut last: BTreeMap<&str, &str> = BTreeMap::new();
+        for (name, value) in settings.scope.arguments() {
+            if let Some(value) = value {
+                last.insert(name, value);
+            }
+        }
+        let args: Vec<String> = last.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let (below, container) = (layers_text(stage.layers()), &self.options.run.container);
+        let (user, folder) = (&settings.config.user, &settings.config.working_dir);
+        // Of what all steps are given, what a command may leave in its files.
+        let given = format!(
+            "{network:?} {:?} {:?} {:?} {:?} {:?}",
+            container.add_hosts, container.cap_add, container.cap_drop, container.rlimits, container.shm_size
+        );
+        let mut parts = vec!["run", &below, &given, user, folder];
+        for list in [&words, &env, &args, &planned.parts] {
+            parts.push("list");
+            parts.extend(list.iter().map(String::as_str));
+        }
+        let key = key(&parts);
+        let said = match args.is_empty() {
+            true => format!("RUN {} # buildkit", words.join(" ")),
+            false => format!("RUN |{} {} {} # buildkit", args.len(), args.join(" "), words.join(" ")),
+        };
+        // They neither are in the image nor count.
+        for name in PROXY_ARGS {
+            if let Some(value) = self.options.given.get(name)
+                && !settings.scope.declares(name)
+            {
+                env.push(format!("{name}={value}"));
+            }
+        }
+        if let Some(variable) = &planned.agent_variable
+            && !env.iter().any(|entry| entry.starts_with("SSH_AUTH_SOCK="))
+        {
+            env.push(variable.clone());
+        }
+        let config = image::RunConfig {
+            env,
+            user: user.clone(),
+            working_dir: folder.clone(),
+            ..image::RunConfig::default()
+        };
+        let (layers, shown) = (stage.layers().to_vec(), words.join(" "));
+        let made = self.made(at, &instruction.head.text, key, |builder| {
+            let ready = builder.ready(reading, &planned)?;
+            let options = builder.options;
+            let output = &mut |is_error, bytes: &[u8]| builder.output(is_error, bytes);
+            let step = Run {
+                layers: &layers,
+                config,
+                words,
+                network,
+                container: &options.run.container,
+                mounts: ready.mounts,
+                secrets: ready.env,
+                shell_on_failure: options.run.shell_on_failure,
+                output,
+            };
+            let message = |what: &str| reading.problem(span, format!("process \"{shown}\" {what}"));
+            let layer = match step.run(builder.paths, builder.identity) {
+                Ok(Ran::Done(layer)) => layer,
+                Ok(Ran::Failed(code)) => {
+                    let what = format!("did not complete successfully: exit code: {code}");
+                    return Err(message(&what).into());
+                }
+                Err(error) => return Err(error.at(*message("could not be run"))),
+            };
+            for tree in planned.trees() {
+                builder.check_unchanged(reading, span, tree, "mounted")?;
+            }
+            Ok(layer)
+        })?;
+        stage.add(said, Some(made));
+        Ok(())
+    }
+
+    /// The network of a step: as its flag says, else as the build was told.
+    fn network(
+        &self,
+        reading: Reading<'_>,
+        instruction: &Instruction,
+        run: &ast::Run,
+    ) -> Result<NetworkMode, Error> {
+        let options = self.options;
+        let of_build = &options.run.container.network;
+        Ok(match run.network {
+            RunNetwork::None => NetworkMode::None,
+            RunNetwork::Host if options.run.host_network || *of_build == NetworkMode::Host => {
+                NetworkMode::Host
+            }
+            RunNetwork::Host => {
+                let message = "RUN --network=host is not allowed: a step would reach what listens on this machine alone";
+                let problem = reading.problem(instruction.head.span, message);
+                return Err(Box::new(problem.hint("allow it with --allow network.host")).into());
+            }
+            RunNetwork::Default if options.offline && *of_build == NetworkMode::Default => NetworkMode::None,
+            RunNetwork::Default => of_build.clone(),
+        })
+    }
+}

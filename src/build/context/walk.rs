@@ -1,0 +1,191 @@
+//! The walk: `stat` of every file that is not left out, no content.
+
+use super::super::ignore::{Folder, Ignore};
+use super::super::selection::{Selection, State};
+use super::contents::attributes;
+use super::tree::{Choice, Item, Key, Kind, Tree};
+use super::{Error, FOLDER, Owners, join};
+use crate::layers::Walker;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat, openat, readlinkat, statat};
+use rustix::io::Errno;
+use std::ffi::{CStr, CString};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// A folder in the walk.
+struct Level {
+    /// Its item's number.
+    item: usize,
+    path: Vec<u8>,
+    state: Folder,
+    chosen: State,
+    /// It is there only for what is in it.
+    is_on_the_way: bool,
+    names: std::vec::IntoIter<(CString, FileType)>,
+}
+
+/// What is at `path` in the folder that the walker is in, of which `above` says what is left out; of a folder, what is
+/// selected. `None` if nothing remains.
+pub(super) fn walk(
+    (ignore, selection): (&Ignore, &Selection),
+    owners: Owners,
+    mut walker: Walker,
+    path: &[u8],
+    stat: &Stat,
+    above: &Folder,
+) -> Result<Option<Tree>, Error> {
+    let mut found = Found { items: Vec::new(), owners };
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        let name = CString::new(super::split(path).1).unwrap_or_default();
+        let is_there = !ignore.ignores_in(above, path)
+            && found.file(walker.here(), &name, path.to_vec(), stat).map_err(Error::io("read", path))?;
+        return Ok(is_there.then_some(Tree { items: found.items }));
+    }
+    let state = if path.is_empty() { ignore.root() } else { ignore.enter(above, path) };
+    let mut levels = Vec::new();
+    if !state.may_be_skipped() {
+        walker.go(path).map_err(|stopped| Error::io("read", path)(stopped.errno))?;
+        let fd = openat(walker.here(), c".", FOLDER, Mode::empty()).map_err(Error::io("read", path))?;
+        levels.push(found.folder(fd, path.to_vec(), stat, (state, selection.root()))?);
+    }
+    // What is selected is seen from the top.
+    let from_top = if path.is_empty() { 0 } else { path.len() + 1 };
+    while let Some(level) = levels.last_mut() {
+        let Some((name, kind)) = level.names.next() else {
+            found.end(level.item, level.state.is_ignored() || level.is_on_the_way);
+            levels.pop();
+            continue;
+        };
+        let path = join(&level.path, name.to_bytes());
+        let read = |errno| Error::io("read", &path)(errno);
+        // Asked before anything is: what is left out may not even be readable.
+        let is_folder = kind == FileType::Directory;
+        let state = is_folder.then(|| ignore.enter(&level.state, &path));
+        if state.as_ref().map_or_else(|| ignore.ignores_in(&level.state, &path), Folder::may_be_skipped) {
+            continue;
+        }
+        let below = &path[from_top..];
+        let entered = is_folder.then(|| selection.enter(&level.chosen, below));
+        let is_skipped = match &entered {
+            Some((choice, _)) => *choice == Choice::Skip,
+            None => !selection.takes(&level.chosen, below),
+        };
+        if is_skipped {
+            continue;
+        }
+        walker.go(&level.path).map_err(|stopped| read(stopped.errno))?;
+        let stat = match statat(walker.here(), &name, AtFlags::SYMLINK_NOFOLLOW) {
+            // Removed meanwhile.
+            Err(Errno::NOENT) => continue,
+            stat => stat.map_err(read)?,
+        };
+        match state.zip(entered).filter(|_| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
+            Some(state) => {
+                let fd = openat(walker.here(), &name, FOLDER, Mode::empty()).map_err(read)?;
+                levels.push(found.folder(fd, path, &stat, state)?);
+            }
+            None => {
+                found.file(walker.here(), &name, path.clone(), &stat).map_err(read)?;
+            }
+        }
+    }
+    Ok((!found.items.is_empty()).then_some(Tree { items: found.items }))
+}
+
+struct Found {
+    items: Vec<Item>,
+    owners: Owners,
+}
+
+impl Found {
+    /// Begins a folder.
+    fn folder(
+        &mut self,
+        fd: OwnedFd,
+        path: Vec<u8>,
+        stat: &Stat,
+        (state, (choice, chosen)): (Folder, (Choice, State)),
+    ) -> Result<Level, Error> {
+        let read = |errno| Error::io("read", &path)(errno);
+        let content = attributes(&fd).map_err(read)?;
+        let names = sorted_names(&fd).map_err(read)?.into_iter();
+        let item = self.items.len();
+        self.push(path.clone(), Kind::Folder, stat);
+        self.items[item].content = content;
+        Ok(Level { item, path, state, chosen, is_on_the_way: choice == Choice::Descend, names })
+    }
+
+    /// Ends a folder.
+    fn end(&mut self, item: usize, is_for_the_rest: bool) {
+        match is_for_the_rest && self.items.len() == item + 1 {
+            true => self.items.truncate(item),
+            false => self.items[item].end = self.items.len(),
+        }
+    }
+
+    /// Takes anything else; `false` for a socket, which nobody can copy.
+    fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: Vec<u8>, stat: &Stat) -> Result<bool, Errno> {
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Symlink => Kind::Link(readlinkat(dir, name, Vec::new())?.into_bytes()),
+            FileType::Fifo => Kind::Pipe,
+            FileType::CharacterDevice => Kind::Device(b'c', stat.st_rdev),
+            FileType::BlockDevice => Kind::Device(b'b', stat.st_rdev),
+            // A folder took the place of a file at this moment: the next build sees it.
+            _ => return Ok(false),
+        };
+        self.push(path, kind, stat);
+        Ok(true)
+    }
+
+    fn push(&mut self, path: Vec<u8>, kind: Kind, stat: &Stat) {
+        let is_file = kind == Kind::File;
+        self.items.push(Item {
+            mode: if matches!(kind, Kind::Link(_)) { 0 } else { stat.st_mode & 0o7777 },
+            owner: match self.owners {
+                Owners::All(uid, gid) => (uid, gid),
+                Owners::Kept => (stat.st_uid, stat.st_gid),
+            },
+            size: if is_file { stat.st_size.cast_unsigned() } else { 0 },
+            key: key(stat),
+            content: None,
+            end: self.items.len() + 1,
+            path,
+            kind,
+        });
+    }
+}
+
+/// What tells this state of a file from another.
+pub(super) fn key(stat: &Stat) -> Key {
+    let time = |seconds, nanos| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    Key {
+        device: stat.st_dev,
+        inode: stat.st_ino,
+        size: stat.st_size.cast_unsigned(),
+        mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+        ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+    }
+}
+
+/// The names in a folder, in the order of their bytes, and what they are.
+pub(super) fn sorted_names(folder: &OwnedFd) -> Result<Vec<(CString, FileType)>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let kind = match entry.file_type() {
+            // Some file systems do not say.
+            FileType::Unknown => match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                stat => FileType::from_raw_mode(stat?.st_mode),
+            },
+            kind => kind,
+        };
+        names.push((name.to_owned(), kind));
+    }
+    names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(names)
+}
