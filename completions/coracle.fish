@@ -45,6 +45,7 @@ complete -c coracle -n "__fish_coracle_needs_command" -f -a "ps" -d 'List contai
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "cp" -d 'Copy files between containers and the host'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "diff" -d 'Show what a container has changed of its image'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "export" -d 'Write all files of a container as a tar archive'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "commit" -d 'Make an image of a container and what it has changed'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "logs" -d 'Show the output of containers'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "wait" -d 'Wait until containers stop and print their exit codes'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "stats" -d 'Show what containers use, again and again'
@@ -53,6 +54,7 @@ complete -c coracle -n "__fish_coracle_needs_command" -f -a "port" -d 'Show wher
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "top" -d 'Show the processes of a container'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "inspect" -d 'Show all there is to know about containers, images or volumes'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "pull" -d 'Get images from a registry'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "push" -d 'Send an image to a registry'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "images" -d 'List images'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "rmi" -d 'Remove images'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "tag" -d 'Give an image further names'
@@ -60,10 +62,16 @@ complete -c coracle -n "__fish_coracle_needs_command" -f -a "untag" -d 'Take nam
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "load" -d 'Get images from an archive that docker, podman or coracle saved'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "save" -d 'Save images to an archive or a folder, for docker, podman, skopeo or coracle to load'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "import" -d 'Make an image of a tar archive of a file system'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "build" -d 'Build an image from a Dockerfile'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "builder" -d 'Look after the cache of builds'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "buildx" -d 'Look after the cache of builds'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "history" -d 'Show how an image was made'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "search" -d 'Look for images in registries'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "login" -d 'Log in to a registry'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "logout" -d 'Log out of a registry'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "container" -d 'Manage containers'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "image" -d 'Manage images'
+complete -c coracle -n "__fish_coracle_needs_command" -f -a "manifest" -d 'Make and push lists of images for several platforms'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "network" -d 'Manage networks'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "volume" -d 'Manage volumes'
 complete -c coracle -n "__fish_coracle_needs_command" -f -a "store" -d 'Look after what is kept on disk'
@@ -101,6 +109,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand run" -l cap-drop -d 'Dro
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l ip -d 'Have this address on the network' -r
+complete -c coracle -n "__fish_coracle_using_subcommand run" -l ip6 -d 'Have this IPv6 address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l mac-address -d 'Have this hardware address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -l network-alias -d 'Be found by this name on the network, too' -r
 complete -c coracle -n "__fish_coracle_using_subcommand run" -s p -l publish -d 'Publish [[IP:][HOST-PORT]:]PORT[/tcp|/udp] on the host' -r
@@ -214,6 +223,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand create" -l cap-drop -d '
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l ip -d 'Have this address on the network' -r
+complete -c coracle -n "__fish_coracle_using_subcommand create" -l ip6 -d 'Have this IPv6 address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l mac-address -d 'Have this hardware address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -l network-alias -d 'Be found by this name on the network, too' -r
 complete -c coracle -n "__fish_coracle_using_subcommand create" -s p -l publish -d 'Publish [[IP:][HOST-PORT]:]PORT[/tcp|/udp] on the host' -r
@@ -393,6 +403,16 @@ complete -c coracle -n "__fish_coracle_using_subcommand diff" -s h -l help -d 'P
 complete -c coracle -n "__fish_coracle_using_subcommand export" -s o -l output -d 'Write to FILE, not to standard output' -r
 complete -c coracle -n "__fish_coracle_using_subcommand export" -s l -l latest -d 'The container that was made last'
 complete -c coracle -n "__fish_coracle_using_subcommand export" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand commit" -s a -l author -d 'Say who made the image' -r
+complete -c coracle -n "__fish_coracle_using_subcommand commit" -s c -l change -d 'Change how it is run: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR' -r
+complete -c coracle -n "__fish_coracle_using_subcommand commit" -s f -l format -d 'Give it a manifest of \'oci\' (default) or \'docker\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand commit" -l iidfile -d 'Write the image\'s id to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand commit" -s m -l message -d 'Put a note into the image\'s history' -r
+complete -c coracle -n "__fish_coracle_using_subcommand commit" -l include-volumes -d 'Say in the image where the container has volumes'
+complete -c coracle -n "__fish_coracle_using_subcommand commit" -s p -l pause -d 'Freeze the container meanwhile (default: if that is possible)'
+complete -c coracle -n "__fish_coracle_using_subcommand commit" -s q -l quiet -d 'Show nothing but the image\'s id'
+complete -c coracle -n "__fish_coracle_using_subcommand commit" -s s -l squash -d 'Make one layer of the image\'s and the container\'s'
+complete -c coracle -n "__fish_coracle_using_subcommand commit" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand logs" -s n -l tail -d 'Show only so many lines from the end (default all)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand logs" -l since -d 'Show what is newer than a time in UTC or a span, as in 10m' -r
 complete -c coracle -n "__fish_coracle_using_subcommand logs" -l until -d 'Show what is older than a time in UTC or a span, as in 10m' -r
@@ -460,6 +480,19 @@ complete -c coracle -n "__fish_coracle_using_subcommand pull" -l tls-verify -d '
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -s q -l quiet -d 'Show no progress while pulling'
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -s a -l all-tags -d 'Get all tags of the repository'
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand push" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand push" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand push" -l creds -d 'Log in to the registry so' -r
+complete -c coracle -n "__fish_coracle_using_subcommand push" -l digestfile -d 'Write the digest of what is in the registry then to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand push" -l compression-format -d 'Compress layers with gzip (default) or zstd' -r
+complete -c coracle -n "__fish_coracle_using_subcommand push" -l compression-level -d 'Compress so hard: 1 to 9 for gzip (default 6), 1 to 20 for zstd (default 3)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand push" -s f -l format -d 'The form of the manifest: oci (v2s1) or docker (v2s2); default is the image\'s own, or oci' -r
+complete -c coracle -n "__fish_coracle_using_subcommand push" -l retry -d 'Make a failed request again so often (default 3)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand push" -l retry-delay -d 'Wait so long before the first time, longer each time (default 1s)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand push" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand push" -s a -l all-tags -d 'Send all tags of the repository'
+complete -c coracle -n "__fish_coracle_using_subcommand push" -s q -l quiet -d 'Show no progress, only the name'
+complete -c coracle -n "__fish_coracle_using_subcommand push" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand images" -s f -l filter -d 'Show only: reference=PATTERN, dangling=BOOL, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME, id=ID, containers=BOOL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand images" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
 complete -c coracle -n "__fish_coracle_using_subcommand images" -l sort -d 'Sort by created (default), id, repository, size or tag' -r
@@ -494,57 +527,271 @@ complete -c coracle -n "__fish_coracle_using_subcommand import" -l variant -d 'S
 complete -c coracle -n "__fish_coracle_using_subcommand import" -l tls-verify -d 'Require a valid certificate of an https server (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand import" -s q -l quiet -d 'Show no progress'
 complete -c coracle -n "__fish_coracle_using_subcommand import" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l annotation -d 'Set an annotation of the image\'s manifest' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l format -d 'Give the image a manifest of \'oci\' (default) or \'docker\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l iidfile -d 'Write the image\'s id to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l label -d 'Set a label of the image' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l metadata-file -d 'Write what was made to FILE, as JSON with BuildKit\'s keys' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -s o -l output -d 'Bring the result to a folder (FOLDER), as a tar archive to standard output (\'-\'), or where type=image, oci, docker, tar, local, registry or cacheonly says, with dest=, name=, push= and more' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l source-date-epoch -d 'Let the image say that it was made then (default: $SOURCE_DATE_EPOCH)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -s t -l tag -d 'Name the image' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l timestamp -d 'Let the image say that it was made then, and all files of new layers' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l unsetenv -d 'Take a variable out of the image\'s environment' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l unsetlabel -d 'Take a label of the base image away' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l cache-from -d 'Take what steps made elsewhere from NAME in a registry, or type=registry,ref=NAME or type=local,src=FOLDER' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l cache-to -d 'Keep what steps made for builds elsewhere: NAME in a registry, type=registry,ref=NAME, type=local,dest=FOLDER (each with mode=min or max), or type=inline' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l build-arg -d 'Set a variable that the Dockerfile declares with ARG' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, a git repository, a URL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -s f -l file -d 'Read the Dockerfile from FILE (default: FOLDER/Dockerfile)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l jobs -d 'Build so many stages at the same time (default: one per processor)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l manifest -d 'Add the image to a list, which is made if it is not there' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l no-cache-filter -d 'Carry out every step of this stage' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l platform -d 'Choose this platform of images that have several' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l progress -d 'Show the build as auto, plain (lines), tty (live), json (also rawjson) or quiet (also none)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l target -d 'Build this stage of the Dockerfile, not the last one' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l shm-size -d 'Size of /dev/shm (default 64m)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l cap-add -d 'Add a capability, or ALL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l cap-drop -d 'Drop a capability, or ALL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l add-host -d 'Add a line to /etc/hosts' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l dns-search -d 'Search this domain; \'.\' for none' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l dns-option -d 'Set an option of resolv.conf' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -s m -l memory -d 'Limit memory, as in 512m or 2g' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l memory-swap -d 'Limit memory and swap together; -1 is no limit (default twice --memory)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -s c -l cpu-shares -d 'Weight of its processor time beside others (default 1024)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l cpu-period -d 'Span of time over which --cpu-quota counts (default 100000)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l cpu-quota -d 'Processor time in each span, -1 for no limit' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l cpuset-cpus -d 'Processors that it may use, as in 0-2,5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l ulimit -d 'Set a resource limit; \'host\' keeps those of this shell' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l allow -d 'Let RUN use what it may not by itself: network.host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l secret -d 'A secret for RUN --mount=type=secret' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l ssh -d 'An SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l identity-label -d 'Say in a label which version of coracle built it'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l load -d 'Keep the image in the store, which is done anyway unless --output says otherwise'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l omit-history -d 'Leave the steps out of the image\'s config'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l push -d 'Send the image to the registry of each of its names'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l rewrite-timestamp -d 'Let no file of a new layer be later than --source-date-epoch'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l squash -d 'Make one layer of all that the build makes'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l squash-all -d 'Make one layer of these and the base image\'s'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l check -d 'Tell what is unwise in the Dockerfile, and build nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l no-cache -d 'Carry out every step, whatever earlier builds have made'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l pull -d 'Ask the registry for newer base images'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -s q -l quiet -d 'Show nothing but the image\'s id'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l shell-on-failure -d 'Open a shell in the state in which a failed RUN has left its files'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and not __fish_seen_subcommand_from build du prune" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and not __fish_seen_subcommand_from build du prune" -f -a "build" -d 'Build an image from a Dockerfile'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and not __fish_seen_subcommand_from build du prune" -f -a "du" -d 'Show what builds keep for later ones'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and not __fish_seen_subcommand_from build du prune" -f -a "prune" -d 'Remove what builds keep for later ones'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l annotation -d 'Set an annotation of the image\'s manifest' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l format -d 'Give the image a manifest of \'oci\' (default) or \'docker\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l iidfile -d 'Write the image\'s id to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l label -d 'Set a label of the image' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l metadata-file -d 'Write what was made to FILE, as JSON with BuildKit\'s keys' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -s o -l output -d 'Bring the result to a folder (FOLDER), as a tar archive to standard output (\'-\'), or where type=image, oci, docker, tar, local, registry or cacheonly says, with dest=, name=, push= and more' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l source-date-epoch -d 'Let the image say that it was made then (default: $SOURCE_DATE_EPOCH)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -s t -l tag -d 'Name the image' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l timestamp -d 'Let the image say that it was made then, and all files of new layers' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l unsetenv -d 'Take a variable out of the image\'s environment' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l unsetlabel -d 'Take a label of the base image away' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cache-from -d 'Take what steps made elsewhere from NAME in a registry, or type=registry,ref=NAME or type=local,src=FOLDER' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cache-to -d 'Keep what steps made for builds elsewhere: NAME in a registry, type=registry,ref=NAME, type=local,dest=FOLDER (each with mode=min or max), or type=inline' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l build-arg -d 'Set a variable that the Dockerfile declares with ARG' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, a git repository, a URL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -s f -l file -d 'Read the Dockerfile from FILE (default: FOLDER/Dockerfile)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l jobs -d 'Build so many stages at the same time (default: one per processor)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l manifest -d 'Add the image to a list, which is made if it is not there' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l no-cache-filter -d 'Carry out every step of this stage' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l platform -d 'Choose this platform of images that have several' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l progress -d 'Show the build as auto, plain (lines), tty (live), json (also rawjson) or quiet (also none)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l target -d 'Build this stage of the Dockerfile, not the last one' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l shm-size -d 'Size of /dev/shm (default 64m)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cap-add -d 'Add a capability, or ALL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cap-drop -d 'Drop a capability, or ALL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l add-host -d 'Add a line to /etc/hosts' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l dns-search -d 'Search this domain; \'.\' for none' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l dns-option -d 'Set an option of resolv.conf' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -s m -l memory -d 'Limit memory, as in 512m or 2g' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l memory-swap -d 'Limit memory and swap together; -1 is no limit (default twice --memory)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -s c -l cpu-shares -d 'Weight of its processor time beside others (default 1024)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cpu-period -d 'Span of time over which --cpu-quota counts (default 100000)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cpu-quota -d 'Processor time in each span, -1 for no limit' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cpuset-cpus -d 'Processors that it may use, as in 0-2,5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l ulimit -d 'Set a resource limit; \'host\' keeps those of this shell' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l allow -d 'Let RUN use what it may not by itself: network.host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l secret -d 'A secret for RUN --mount=type=secret' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l ssh -d 'An SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l identity-label -d 'Say in a label which version of coracle built it'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l load -d 'Keep the image in the store, which is done anyway unless --output says otherwise'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l omit-history -d 'Leave the steps out of the image\'s config'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l push -d 'Send the image to the registry of each of its names'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l rewrite-timestamp -d 'Let no file of a new layer be later than --source-date-epoch'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l squash -d 'Make one layer of all that the build makes'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l squash-all -d 'Make one layer of these and the base image\'s'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l check -d 'Tell what is unwise in the Dockerfile, and build nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l no-cache -d 'Carry out every step, whatever earlier builds have made'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l pull -d 'Ask the registry for newer base images'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -s q -l quiet -d 'Show nothing but the image\'s id'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l shell-on-failure -d 'Open a shell in the state in which a failed RUN has left its files'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from du" -l filter -d 'Show only: until=TIME (not used since), id=ID, type=regular|source.local|exec.cachemount, shared=BOOL, inuse=BOOL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from du" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from du" -s v -l verbose -d 'Show all that is known of each'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from du" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from prune" -l filter -d 'Remove only: until=TIME (not used since), id=ID, type=regular|source.local|exec.cachemount' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from prune" -l keep-storage -d 'Keep so much of it, that which was used last' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from prune" -l max-used-space -d 'The same, under docker\'s newer name' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from prune" -l reserved-space -d 'The same, under another of docker\'s names' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from prune" -s a -l all -d 'Remove entries too whose layers images or containers need'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from prune" -s f -l force -d 'Don\'t ask first'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and not __fish_seen_subcommand_from build du prune" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and not __fish_seen_subcommand_from build du prune" -f -a "build" -d 'Build an image from a Dockerfile'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and not __fish_seen_subcommand_from build du prune" -f -a "du" -d 'Show what builds keep for later ones'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and not __fish_seen_subcommand_from build du prune" -f -a "prune" -d 'Remove what builds keep for later ones'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l annotation -d 'Set an annotation of the image\'s manifest' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l format -d 'Give the image a manifest of \'oci\' (default) or \'docker\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l iidfile -d 'Write the image\'s id to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l label -d 'Set a label of the image' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l metadata-file -d 'Write what was made to FILE, as JSON with BuildKit\'s keys' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -s o -l output -d 'Bring the result to a folder (FOLDER), as a tar archive to standard output (\'-\'), or where type=image, oci, docker, tar, local, registry or cacheonly says, with dest=, name=, push= and more' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l source-date-epoch -d 'Let the image say that it was made then (default: $SOURCE_DATE_EPOCH)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -s t -l tag -d 'Name the image' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l timestamp -d 'Let the image say that it was made then, and all files of new layers' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l unsetenv -d 'Take a variable out of the image\'s environment' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l unsetlabel -d 'Take a label of the base image away' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cache-from -d 'Take what steps made elsewhere from NAME in a registry, or type=registry,ref=NAME or type=local,src=FOLDER' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cache-to -d 'Keep what steps made for builds elsewhere: NAME in a registry, type=registry,ref=NAME, type=local,dest=FOLDER (each with mode=min or max), or type=inline' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l build-arg -d 'Set a variable that the Dockerfile declares with ARG' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, a git repository, a URL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -s f -l file -d 'Read the Dockerfile from FILE (default: FOLDER/Dockerfile)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l jobs -d 'Build so many stages at the same time (default: one per processor)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l manifest -d 'Add the image to a list, which is made if it is not there' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l no-cache-filter -d 'Carry out every step of this stage' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l platform -d 'Choose this platform of images that have several' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l progress -d 'Show the build as auto, plain (lines), tty (live), json (also rawjson) or quiet (also none)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l target -d 'Build this stage of the Dockerfile, not the last one' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l shm-size -d 'Size of /dev/shm (default 64m)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cap-add -d 'Add a capability, or ALL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cap-drop -d 'Drop a capability, or ALL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l add-host -d 'Add a line to /etc/hosts' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l dns-search -d 'Search this domain; \'.\' for none' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l dns-option -d 'Set an option of resolv.conf' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -s m -l memory -d 'Limit memory, as in 512m or 2g' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l memory-swap -d 'Limit memory and swap together; -1 is no limit (default twice --memory)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -s c -l cpu-shares -d 'Weight of its processor time beside others (default 1024)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cpu-period -d 'Span of time over which --cpu-quota counts (default 100000)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cpu-quota -d 'Processor time in each span, -1 for no limit' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cpuset-cpus -d 'Processors that it may use, as in 0-2,5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l ulimit -d 'Set a resource limit; \'host\' keeps those of this shell' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l allow -d 'Let RUN use what it may not by itself: network.host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l secret -d 'A secret for RUN --mount=type=secret' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l ssh -d 'An SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l identity-label -d 'Say in a label which version of coracle built it'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l load -d 'Keep the image in the store, which is done anyway unless --output says otherwise'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l omit-history -d 'Leave the steps out of the image\'s config'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l push -d 'Send the image to the registry of each of its names'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l rewrite-timestamp -d 'Let no file of a new layer be later than --source-date-epoch'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l squash -d 'Make one layer of all that the build makes'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l squash-all -d 'Make one layer of these and the base image\'s'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l check -d 'Tell what is unwise in the Dockerfile, and build nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l no-cache -d 'Carry out every step, whatever earlier builds have made'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l pull -d 'Ask the registry for newer base images'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -s q -l quiet -d 'Show nothing but the image\'s id'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l shell-on-failure -d 'Open a shell in the state in which a failed RUN has left its files'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from du" -l filter -d 'Show only: until=TIME (not used since), id=ID, type=regular|source.local|exec.cachemount, shared=BOOL, inuse=BOOL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from du" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from du" -s v -l verbose -d 'Show all that is known of each'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from du" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from prune" -l filter -d 'Remove only: until=TIME (not used since), id=ID, type=regular|source.local|exec.cachemount' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from prune" -l keep-storage -d 'Keep so much of it, that which was used last' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from prune" -l max-used-space -d 'The same, under docker\'s newer name' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from prune" -l reserved-space -d 'The same, under another of docker\'s names' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from prune" -s a -l all -d 'Remove entries too whose layers images or containers need'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from prune" -s f -l force -d 'Don\'t ask first'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand history" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
 complete -c coracle -n "__fish_coracle_using_subcommand history" -s H -l human -d 'Show times and sizes for people (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand history" -s q -l quiet -d 'Show ids only'
 complete -c coracle -n "__fish_coracle_using_subcommand history" -l no-trunc -d 'Show everything in full'
 complete -c coracle -n "__fish_coracle_using_subcommand history" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand search" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand search" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand search" -l creds -d 'Log in to the registry so' -r
 complete -c coracle -n "__fish_coracle_using_subcommand search" -l limit -d 'Show at most NUMBER answers of each registry (default 25)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand search" -s f -l filter -d 'Show only: stars=NUMBER, is-official=BOOL, is-automated=BOOL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand search" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
-complete -c coracle -n "__fish_coracle_using_subcommand search" -l authfile -d 'Read the registry\'s credentials from FILE' -r
-complete -c coracle -n "__fish_coracle_using_subcommand search" -l creds -d 'Log in to the registry so' -r
-complete -c coracle -n "__fish_coracle_using_subcommand search" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand search" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand search" -l no-trunc -d 'Show descriptions in full'
 complete -c coracle -n "__fish_coracle_using_subcommand search" -s n -l noheading -d 'Leave out the column heads'
 complete -c coracle -n "__fish_coracle_using_subcommand search" -l compatible -d 'Show stars, official and automated, as docker does'
 complete -c coracle -n "__fish_coracle_using_subcommand search" -l list-tags -d 'List the tags of the repository that is named'
-complete -c coracle -n "__fish_coracle_using_subcommand search" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand search" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "attach" -d 'Connect this terminal to a running container'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "cp" -d 'Copy files between containers and the host'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "create" -d 'Create a container without starting it'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "diff" -d 'Show what a container has changed of its image'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "exec" -d 'Run a command in a running container'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "exists" -d 'Tell by the exit code whether there is a container: 0, or 1 if not'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "export" -d 'Write all files of a container as a tar archive'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "inspect" -d 'Show all there is to know about containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "kill" -d 'Send a signal to running containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "logs" -d 'Show the output of containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "pause" -d 'Freeze all processes of running containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "port" -d 'Show where a container\'s ports are published'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "prune" -d 'Remove all containers that do not run'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "ls" -d 'List containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "list" -d 'List containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "ps" -d 'List containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "rename" -d 'Give a container another name'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "restart" -d 'Stop containers and start them again'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "rm" -d 'Remove containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "remove" -d 'Remove containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "run" -d 'Create a container and run a command in it'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "start" -d 'Start stopped containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "stats" -d 'Show what containers use, again and again'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "stop" -d 'Stop running containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "top" -d 'Show the processes of a container'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "unpause" -d 'Let paused containers go on'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "update" -d 'Change the limits of containers'
-complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "wait" -d 'Wait until containers stop and print their exit codes'
+complete -c coracle -n "__fish_coracle_using_subcommand login" -s u -l username -d 'The user; asked for if not given' -r
+complete -c coracle -n "__fish_coracle_using_subcommand login" -s p -l password -d 'The password, which everybody on this machine can see so' -r
+complete -c coracle -n "__fish_coracle_using_subcommand login" -l authfile -d 'Keep the credentials in FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand login" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand login" -l password-stdin -d 'Read the password from standard input'
+complete -c coracle -n "__fish_coracle_using_subcommand login" -l get-login -d 'Only show who is logged in'
+complete -c coracle -n "__fish_coracle_using_subcommand login" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand login" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand logout" -l authfile -d 'Take the credentials out of FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand logout" -s a -l all -d 'Log out of all registries'
+complete -c coracle -n "__fish_coracle_using_subcommand logout" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "attach" -d 'Connect this terminal to a running container'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "commit" -d 'Make an image of a container and what it has changed'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "cp" -d 'Copy files between containers and the host'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "create" -d 'Create a container without starting it'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "diff" -d 'Show what a container has changed of its image'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "exec" -d 'Run a command in a running container'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "exists" -d 'Tell by the exit code whether there is a container: 0, or 1 if not'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "export" -d 'Write all files of a container as a tar archive'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "inspect" -d 'Show all there is to know about containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "kill" -d 'Send a signal to running containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "logs" -d 'Show the output of containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "pause" -d 'Freeze all processes of running containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "port" -d 'Show where a container\'s ports are published'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "prune" -d 'Remove all containers that do not run'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "ls" -d 'List containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "list" -d 'List containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "ps" -d 'List containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "rename" -d 'Give a container another name'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "restart" -d 'Stop containers and start them again'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "rm" -d 'Remove containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "remove" -d 'Remove containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "run" -d 'Create a container and run a command in it'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "start" -d 'Start stopped containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "stats" -d 'Show what containers use, again and again'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "stop" -d 'Stop running containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "top" -d 'Show the processes of a container'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "unpause" -d 'Let paused containers go on'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "update" -d 'Change the limits of containers'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and not __fish_seen_subcommand_from attach commit cp create diff exec exists export inspect kill logs pause port prune ls list ps rename restart rm remove run start stats stop top unpause update wait" -f -a "wait" -d 'Wait until containers stop and print their exit codes'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from attach" -l detach-keys -d 'Keys that detach from the container (default ctrl-p,ctrl-q)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from attach" -l no-stdin -d 'Don\'t pass standard input on'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from attach" -l sig-proxy -d 'Pass signals on to the container (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from attach" -s l -l latest -d 'The container that was made last'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from attach" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from commit" -s a -l author -d 'Say who made the image' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from commit" -s c -l change -d 'Change how it is run: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from commit" -s f -l format -d 'Give it a manifest of \'oci\' (default) or \'docker\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from commit" -l iidfile -d 'Write the image\'s id to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from commit" -s m -l message -d 'Put a note into the image\'s history' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from commit" -l include-volumes -d 'Say in the image where the container has volumes'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from commit" -s p -l pause -d 'Freeze the container meanwhile (default: if that is possible)'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from commit" -s q -l quiet -d 'Show nothing but the image\'s id'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from commit" -s s -l squash -d 'Make one layer of the image\'s and the container\'s'
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from commit" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from cp" -s a -l archive -d 'Keep the owners of the files'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from cp" -s L -l follow-link -d 'Copy what a link leads to, if the source is one'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from cp" -l overwrite -d 'Let a file take the place of a directory and the other way round'
@@ -575,6 +822,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l ip -d 'Have this address on the network' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l ip6 -d 'Have this IPv6 address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l mac-address -d 'Have this hardware address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -l network-alias -d 'Be found by this name on the network, too' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from create" -s p -l publish -d 'Publish [[IP:][HOST-PORT]:]PORT[/tcp|/udp] on the host' -r
@@ -796,6 +1044,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l ip -d 'Have this address on the network' -r
+complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l ip6 -d 'Have this IPv6 address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l mac-address -d 'Have this hardware address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -l network-alias -d 'Be found by this name on the network, too' -r
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from run" -s p -l publish -d 'Publish [[IP:][HOST-PORT]:]PORT[/tcp|/udp] on the host' -r
@@ -938,22 +1187,78 @@ complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from wait" -l ignore -d 'A container that is not there is no error'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from wait" -s l -l latest -d 'The container that was made last'
 complete -c coracle -n "__fish_coracle_using_subcommand container; and __fish_seen_subcommand_from wait" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "exists" -d 'Ask whether an image is here: the exit code is 0 if it is, 1 if not'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "history" -d 'Show how an image was made'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "import" -d 'Make an image of a tar archive of a file system'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "inspect" -d 'Show all there is to know about images'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "load" -d 'Get images from an archive that docker, podman or coracle saved'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "ls" -d 'List images'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "list" -d 'List images'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "prune" -d 'Remove images without a name, or all that no container uses'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "pull" -d 'Get images from a registry'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "rm" -d 'Remove images'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "remove" -d 'Remove images'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "save" -d 'Save images to an archive or a folder, for docker, podman, skopeo or coracle to load'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "tag" -d 'Give an image further names'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "tree" -d 'Show the layers of an image, and which images end with each'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from exists history import inspect load ls list prune pull rm remove save tag tree untag" -f -a "untag" -d 'Take names from an image'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "build" -d 'Build an image from a Dockerfile'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "exists" -d 'Ask whether an image is here: the exit code is 0 if it is, 1 if not'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "history" -d 'Show how an image was made'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "import" -d 'Make an image of a tar archive of a file system'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "inspect" -d 'Show all there is to know about images'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "load" -d 'Get images from an archive that docker, podman or coracle saved'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "ls" -d 'List images'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "list" -d 'List images'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "prune" -d 'Remove images without a name, or all that no container uses'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "pull" -d 'Get images from a registry'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "push" -d 'Send an image to a registry'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "rm" -d 'Remove images'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "remove" -d 'Remove images'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "save" -d 'Save images to an archive or a folder, for docker, podman, skopeo or coracle to load'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "tag" -d 'Give an image further names'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "tree" -d 'Show the layers of an image, what made each, and which other images have it'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_seen_subcommand_from build exists history import inspect load ls list prune pull push rm remove save tag tree untag" -f -a "untag" -d 'Take names from an image'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l annotation -d 'Set an annotation of the image\'s manifest' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l format -d 'Give the image a manifest of \'oci\' (default) or \'docker\'' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l iidfile -d 'Write the image\'s id to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l label -d 'Set a label of the image' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l metadata-file -d 'Write what was made to FILE, as JSON with BuildKit\'s keys' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -s o -l output -d 'Bring the result to a folder (FOLDER), as a tar archive to standard output (\'-\'), or where type=image, oci, docker, tar, local, registry or cacheonly says, with dest=, name=, push= and more' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l source-date-epoch -d 'Let the image say that it was made then (default: $SOURCE_DATE_EPOCH)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -s t -l tag -d 'Name the image' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l timestamp -d 'Let the image say that it was made then, and all files of new layers' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l unsetenv -d 'Take a variable out of the image\'s environment' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l unsetlabel -d 'Take a label of the base image away' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cache-from -d 'Take what steps made elsewhere from NAME in a registry, or type=registry,ref=NAME or type=local,src=FOLDER' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cache-to -d 'Keep what steps made for builds elsewhere: NAME in a registry, type=registry,ref=NAME, type=local,dest=FOLDER (each with mode=min or max), or type=inline' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l build-arg -d 'Set a variable that the Dockerfile declares with ARG' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, a git repository, a URL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -s f -l file -d 'Read the Dockerfile from FILE (default: FOLDER/Dockerfile)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l jobs -d 'Build so many stages at the same time (default: one per processor)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l manifest -d 'Add the image to a list, which is made if it is not there' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l no-cache-filter -d 'Carry out every step of this stage' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l platform -d 'Choose this platform of images that have several' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l progress -d 'Show the build as auto, plain (lines), tty (live), json (also rawjson) or quiet (also none)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l target -d 'Build this stage of the Dockerfile, not the last one' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l shm-size -d 'Size of /dev/shm (default 64m)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cap-add -d 'Add a capability, or ALL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cap-drop -d 'Drop a capability, or ALL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l add-host -d 'Add a line to /etc/hosts' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l dns-search -d 'Search this domain; \'.\' for none' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l dns-option -d 'Set an option of resolv.conf' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -s m -l memory -d 'Limit memory, as in 512m or 2g' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l memory-swap -d 'Limit memory and swap together; -1 is no limit (default twice --memory)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -s c -l cpu-shares -d 'Weight of its processor time beside others (default 1024)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cpu-period -d 'Span of time over which --cpu-quota counts (default 100000)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cpu-quota -d 'Processor time in each span, -1 for no limit' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cpuset-cpus -d 'Processors that it may use, as in 0-2,5' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l ulimit -d 'Set a resource limit; \'host\' keeps those of this shell' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l allow -d 'Let RUN use what it may not by itself: network.host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l secret -d 'A secret for RUN --mount=type=secret' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l ssh -d 'An SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l identity-label -d 'Say in a label which version of coracle built it'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l load -d 'Keep the image in the store, which is done anyway unless --output says otherwise'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l omit-history -d 'Leave the steps out of the image\'s config'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l push -d 'Send the image to the registry of each of its names'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l rewrite-timestamp -d 'Let no file of a new layer be later than --source-date-epoch'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l squash -d 'Make one layer of all that the build makes'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l squash-all -d 'Make one layer of these and the base image\'s'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l check -d 'Tell what is unwise in the Dockerfile, and build nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l no-cache -d 'Carry out every step, whatever earlier builds have made'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l pull -d 'Ask the registry for newer base images'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -s q -l quiet -d 'Show nothing but the image\'s id'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l shell-on-failure -d 'Open a shell in the state in which a failed RUN has left its files'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from exists" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from history" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from history" -s H -l human -d 'Show times and sizes for people (default true)'
@@ -994,6 +1299,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_s
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from list" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from prune" -l filter -d 'Remove only: until=TIME (made before), label=KEY[=VALUE], label!=KEY[=VALUE]' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from prune" -s a -l all -d 'Remove all images that no container uses, not only those without a name'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from prune" -l build-cache -d 'Remove what RUN --mount=type=cache keeps for later builds too'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from prune" -s f -l force -d 'Don\'t ask first'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l policy -d 'When to ask the registry: missing (default), always, newer or never' -r
@@ -1010,6 +1316,19 @@ complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_s
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -s q -l quiet -d 'Show no progress while pulling'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -s a -l all-tags -d 'Get all tags of the repository'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from push" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from push" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from push" -l creds -d 'Log in to the registry so' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from push" -l digestfile -d 'Write the digest of what is in the registry then to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from push" -l compression-format -d 'Compress layers with gzip (default) or zstd' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from push" -l compression-level -d 'Compress so hard: 1 to 9 for gzip (default 6), 1 to 20 for zstd (default 3)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from push" -s f -l format -d 'The form of the manifest: oci (v2s1) or docker (v2s2); default is the image\'s own, or oci' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from push" -l retry -d 'Make a failed request again so often (default 3)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from push" -l retry-delay -d 'Wait so long before the first time, longer each time (default 1s)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from push" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from push" -s a -l all-tags -d 'Send all tags of the repository'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from push" -s q -l quiet -d 'Show no progress, only the name'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from push" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from rm" -s f -l force -d 'Remove all names of an image, and images of stopped containers'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from rm" -s a -l all -d 'Remove all images'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from rm" -s i -l ignore -d 'An image that is not there is no error'
@@ -1029,6 +1348,67 @@ complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_s
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from tree" -l whatrequires -d 'Show the images that are built upon this one'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from tree" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from untag" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and not __fish_seen_subcommand_from add annotate create exists inspect push remove rm" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and not __fish_seen_subcommand_from add annotate create exists inspect push remove rm" -f -a "add" -d 'Add images to a list'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and not __fish_seen_subcommand_from add annotate create exists inspect push remove rm" -f -a "annotate" -d 'Change what a list says of one of its images, or of itself'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and not __fish_seen_subcommand_from add annotate create exists inspect push remove rm" -f -a "create" -d 'Make a list, of these images if any are named'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and not __fish_seen_subcommand_from add annotate create exists inspect push remove rm" -f -a "exists" -d 'Ask whether a list is here: the exit code is 0 if it is, 1 if not'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and not __fish_seen_subcommand_from add annotate create exists inspect push remove rm" -f -a "inspect" -d 'Show a list of the store, or what a registry has under a name'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and not __fish_seen_subcommand_from add annotate create exists inspect push remove rm" -f -a "push" -d 'Send a list and its images to a registry'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and not __fish_seen_subcommand_from add annotate create exists inspect push remove rm" -f -a "remove" -d 'Take an image out of a list'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and not __fish_seen_subcommand_from add annotate create exists inspect push remove rm" -f -a "rm" -d 'Remove lists; their images stay'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from add" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from add" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from add" -l creds -d 'Log in to the registry so' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from add" -l annotation -d 'Set an annotation of the image in the list' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from add" -l arch -d 'Say that the image is for this architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from add" -l features -d 'Say that it needs these features of the processor' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from add" -l os -d 'Say that it is for this operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from add" -l os-features -d 'Say that it needs these features of the operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from add" -l os-version -d 'Say that it is for this version of the operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from add" -l variant -d 'Say that it is for this variant of the architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from add" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from add" -l all -d 'Of an image that is a list, add all, not only that for this machine'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from add" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from annotate" -l annotation -d 'Set an annotation of the image in the list' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from annotate" -l arch -d 'Say that the image is for this architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from annotate" -l features -d 'Say that it needs these features of the processor' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from annotate" -l os -d 'Say that it is for this operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from annotate" -l os-features -d 'Say that it needs these features of the operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from annotate" -l os-version -d 'Say that it is for this version of the operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from annotate" -l variant -d 'Say that it is for this variant of the architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from annotate" -l index -d 'Set annotations of the list itself, and name no image'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from annotate" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from create" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from create" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from create" -l creds -d 'Log in to the registry so' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from create" -l annotation -d 'Set an annotation of the list' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from create" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from create" -l all -d 'Of images that are lists, add all, not only that for this machine'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from create" -s a -l amend -d 'If there is such a list, add to it'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from create" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from exists" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from inspect" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from inspect" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from inspect" -l creds -d 'Log in to the registry so' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from inspect" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from push" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from push" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from push" -l creds -d 'Log in to the registry so' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from push" -l compression-format -d 'Compress layers with gzip (default) or zstd' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from push" -l compression-level -d 'Compress so hard: 1 to 9 for gzip, 1 to 20 for zstd' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from push" -l digestfile -d 'Write the digest of what is in the registry then to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from push" -s f -l format -d 'The form of the list: oci (default) or v2s2 (docker\'s)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from push" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from push" -l all -d 'Send the images too (default true); with --all=false the registry must have them'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from push" -s p -l purge -d 'Remove the list here afterwards'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from push" -s q -l quiet -d 'Show no progress'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from push" -l rm -d 'The same as --purge'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from push" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print this help'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from rm" -s i -l ignore -d 'A list that is not there is no error'
+complete -c coracle -n "__fish_coracle_using_subcommand manifest; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand network; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists connect disconnect reload flows" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand network; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists connect disconnect reload flows" -f -a "create" -d 'Create a network, whose containers find one another by name'
 complete -c coracle -n "__fish_coracle_using_subcommand network; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists connect disconnect reload flows" -f -a "ls" -d 'List networks'
@@ -1043,11 +1423,13 @@ complete -c coracle -n "__fish_coracle_using_subcommand network; and not __fish_
 complete -c coracle -n "__fish_coracle_using_subcommand network; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists connect disconnect reload flows" -f -a "reload" -d 'Connect running containers again to networks whose process they have lost'
 complete -c coracle -n "__fish_coracle_using_subcommand network; and not __fish_seen_subcommand_from create ls list inspect rm remove prune exists connect disconnect reload flows" -f -a "flows" -d 'Show the connections that pass through a network now'
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -s d -l driver -d 'The driver: bridge (default)' -r
-complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l subnet -d 'Its addresses, as in 10.1.2.0/24 (default one that is free)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l subnet -d 'Its addresses, as in 10.1.2.0/24 or fd00:1::/64 (default one that is free)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l gateway -d 'The network\'s own address (default the first)' -r
-complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l ip-range -d 'Give containers addresses of this part of it' -r
-complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -s o -l opt -d 'mtu=NUMBER (default the host\'s)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l ip-range -d 'Give containers IPv4 addresses of this part of it' -r
+complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l dns -d 'Ask this name server for names that are not of the network, not the host\'s' -r
+complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -s o -l opt -d 'mtu=NUMBER (default the host\'s), datapath=auto|kernel|user (who carries packets, default auto)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l label -d 'Set a label' -r
+complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l ipv6 -d 'Give it IPv6 addresses, too'
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l internal -d 'Leave no way out, and none in but from its own containers'
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -l disable-dns -d 'Do not find containers by their names'
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from create" -s h -l help -d 'Print this help'
@@ -1071,12 +1453,13 @@ complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from remove" -s t -l time -d 'With --force: seconds to wait before a container is killed, -1 for ever' -r
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from remove" -s f -l force -d 'Remove the containers on it too; a network that is not there is no error'
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from prune" -l filter -d 'Remove only: label=KEY[=VALUE], label!=KEY[=VALUE]' -r
+complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from prune" -l filter -d 'Remove only: until=TIME (made before), label=KEY[=VALUE], label!=KEY[=VALUE]' -r
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from prune" -s f -l force -d 'Don\'t ask first'
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from exists" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from connect" -l alias -d 'Be found by this name on the network, too' -r
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from connect" -l ip -d 'Have this address on the network' -r
+complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from connect" -l ip6 -d 'Have this IPv6 address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from connect" -l mac-address -d 'Have this hardware address on the network' -r
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from connect" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand network; and __fish_seen_subcommand_from disconnect" -s f -l force -d 'No error if there is no such container'
@@ -1125,7 +1508,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from prune" -s a -l all -d 'Remove named volumes too, not only anonymous ones'
 complete -c coracle -n "__fish_coracle_using_subcommand volume; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand store; and not __fish_seen_subcommand_from df verify check" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand store; and not __fish_seen_subcommand_from df verify check" -f -a "df" -d 'Show the disk space that layers, containers, volumes and what is being deleted take'
+complete -c coracle -n "__fish_coracle_using_subcommand store; and not __fish_seen_subcommand_from df verify check" -f -a "df" -d 'Show the disk space that layers, containers, volumes, the build cache and what is being deleted take'
 complete -c coracle -n "__fish_coracle_using_subcommand store; and not __fish_seen_subcommand_from df verify check" -f -a "verify" -d 'Compare images and layers with their digests, and mend what differs'
 complete -c coracle -n "__fish_coracle_using_subcommand store; and not __fish_seen_subcommand_from df verify check" -f -a "check" -d 'Compare images and layers with their digests, and mend what differs'
 complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from df" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
@@ -1142,17 +1525,18 @@ complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_s
 complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from check" -l tls-verify -d 'Require HTTPS and a valid certificate of a registry (default true)'
 complete -c coracle -n "__fish_coracle_using_subcommand store; and __fish_seen_subcommand_from check" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand system; and not __fish_seen_subcommand_from df info prune reset" -s h -l help -d 'Print this help'
-complete -c coracle -n "__fish_coracle_using_subcommand system; and not __fish_seen_subcommand_from df info prune reset" -f -a "df" -d 'Show the disk space that images, containers and volumes take'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and not __fish_seen_subcommand_from df info prune reset" -f -a "df" -d 'Show the disk space that images, containers, volumes and the build cache take'
 complete -c coracle -n "__fish_coracle_using_subcommand system; and not __fish_seen_subcommand_from df info prune reset" -f -a "info" -d 'Show what this machine is and where things are kept'
-complete -c coracle -n "__fish_coracle_using_subcommand system; and not __fish_seen_subcommand_from df info prune reset" -f -a "prune" -d 'Remove stopped containers, unused images and, if asked, unused volumes'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and not __fish_seen_subcommand_from df info prune reset" -f -a "prune" -d 'Remove stopped containers, unused networks and images, the build cache and, if asked, unused volumes'
 complete -c coracle -n "__fish_coracle_using_subcommand system; and not __fish_seen_subcommand_from df info prune reset" -f -a "reset" -d 'Remove all containers, images and volumes'
 complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from df" -l format -d 'Show it by a template, or as \'json\', or \'table TEMPLATE\'' -r
-complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from df" -s v -l verbose -d 'Show each image, container and volume'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from df" -s v -l verbose -d 'Show each image, container, volume and entry of the build cache'
 complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from df" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from info" -s f -l format -d 'Show it by a template, or as \'json\'' -r
 complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from info" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from prune" -l filter -d 'Remove only: until=TIME (made before), label=KEY[=VALUE], label!=KEY[=VALUE]' -r
 complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from prune" -s a -l all -d 'Remove all images that no container uses, not only those without a name'
+complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from prune" -l build -d 'Remove the build cache too, as is done anyway'
 complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from prune" -l volumes -d 'Remove anonymous volumes that no container uses too'
 complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from prune" -s f -l force -d 'Don\'t ask first'
 complete -c coracle -n "__fish_coracle_using_subcommand system; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print this help'

@@ -92,7 +92,7 @@ impl Given for ArgMatches {
     }
 
     fn text(&self, name: &str) -> Option<&str> {
-        self.get_one::<String>(name).map(String::as_str)
+        self.try_get_one::<String>(name).ok().flatten().map(String::as_str)
     }
 
     fn texts(&self, name: &str) -> Vec<&str> {

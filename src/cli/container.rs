@@ -1,8 +1,8 @@
 //! `coracle container`: the same commands as without the word, and two that are only here.
 
 use super::{
-    Action, Entry, attach, container_prune, cp, create, diff, exec, exists, export, inspect, kill, logs,
-    pause, port, ps, rename, restart, rm, run, start, stats, stop, top, update, wait,
+    Action, Entry, attach, commit, container_prune, cp, create, diff, exec, exists, export, inspect, kill,
+    logs, pause, port, ps, rename, restart, rm, run, start, stats, stop, top, update, wait,
 };
 
 /// `coracle container`.
@@ -13,6 +13,7 @@ pub const ENTRY: Entry = Entry {
     usage: "COMMAND",
     action: Action::Group(&[
         attach::ENTRY,
+        commit::ENTRY,
         cp::ENTRY,
         create::ENTRY,
         diff::ENTRY,

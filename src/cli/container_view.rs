@@ -9,11 +9,10 @@ use crate::container::store::Container;
 use crate::image::Image;
 use crate::output::human;
 use crate::sandbox::capabilities::CapSet;
-use crate::sandbox::{Device, Ids, Rlimit, SeccompProfile};
+use crate::sandbox::{Device, Ids, Rlimit, SeccompProfile, signal_name};
 use crate::state::Paths;
 use crate::userns::IdRange;
 use crate::volume::Volumes;
-use nix::sys::signal::Signal;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -213,14 +212,6 @@ fn config(record: &Record, image: Option<&Image>) -> Value {
         "SystemdMode": record.settings.systemd,
         "Passwd": !record.settings.files.no_passwd,
     })
-}
-
-/// A signal's name (signal(7)).
-fn signal_name(number: i32) -> String {
-    match Signal::try_from(number) {
-        Ok(signal) => signal.as_str().to_owned(),
-        Err(_) => format!("SIGRTMIN+{}", number - nix::libc::SIGRTMIN()),
-    }
 }
 
 fn host_config(container: &Container) -> Value {

@@ -4,6 +4,8 @@ mod files;
 mod namespaces;
 mod process;
 
+pub(super) use process::limits as rlimits;
+
 use super::args::{Given, list, option, switch};
 use super::image_options::ImageOptions;
 use super::parse::{self, Host, Invalid};
@@ -56,7 +58,6 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "hosts-file",
     "init-ctr",
     "intel-rdt-closid",
-    "ip6",
     "isolation",
     "link",
     "link-local-ip",
@@ -130,6 +131,7 @@ pub(super) fn define(to: Command) -> Command {
             .alias("net")
             .help("Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)"),
         option("ip", "ADDRESS").help("Have this address on the network"),
+        option("ip6", "ADDRESS").help("Have this IPv6 address on the network"),
         option("mac-address", "MAC").help("Have this hardware address on the network"),
         list("network-alias", "NAME").alias("net-alias").help("Be found by this name on the network, too"),
         list("publish", "PORTS").short('p').help("Publish [[IP:][HOST-PORT]:]PORT[/tcp|/udp] on the host"),
@@ -206,14 +208,7 @@ pub(super) fn request(args: &ArgMatches, host: &Host) -> Result<CreateRequest, E
         return Err(Error::usage("the image's name is empty", "name an image, as in 'coracle run debian'"));
     }
     let (limits, cgroup) = limit_flags::options(args)?;
-    let dns = args.texts("dns");
-    let no_resolv_conf = dns == ["none"];
-    if dns.contains(&"none") && !no_resolv_conf {
-        return Err(Error::usage(
-            "--dns none leaves /etc/resolv.conf alone",
-            "give --dns none alone, or servers",
-        ));
-    }
+    let (dns, no_resolv_conf) = dns(args)?;
     let mut request = CreateRequest {
         image,
         command: words.collect(),
@@ -243,11 +238,7 @@ pub(super) fn request(args: &ArgMatches, host: &Host) -> Result<CreateRequest, E
         stop_timeout: args.parsed("stop-timeout", parse::stop_timeout)?,
         shm_size: args.filled("shm-size", parse::bytes)?,
         add_hosts: args.each("add-host", parse::add_host)?,
-        dns: Dns {
-            servers: if no_resolv_conf { Vec::new() } else { args.each("dns", parse::dns_server)? },
-            search: args.each("dns-search", parse::nonempty)?,
-            options: args.each("dns-option", parse::nonempty)?,
-        },
+        dns,
         log: log(args)?,
         limits,
         cgroup,
@@ -314,7 +305,26 @@ fn mounts(args: &ArgMatches, host: &Host) -> Result<Vec<MountRequest>, Error> {
     }
 }
 
-fn network(args: &ArgMatches) -> Result<NetworkMode, Error> {
+/// `--dns` and its relatives, and whether /etc/resolv.conf is left alone.
+pub(super) fn dns(args: &ArgMatches) -> Result<(Dns, bool), Error> {
+    let servers = args.texts("dns");
+    let no_resolv_conf = servers == ["none"];
+    if servers.contains(&"none") && !no_resolv_conf {
+        return Err(Error::usage(
+            "--dns none leaves /etc/resolv.conf alone",
+            "give --dns none alone, or servers",
+        ));
+    }
+    let dns = Dns {
+        servers: if no_resolv_conf { Vec::new() } else { args.each("dns", parse::dns_server)? },
+        search: args.each("dns-search", parse::nonempty)?,
+        options: args.each("dns-option", parse::nonempty)?,
+    };
+    Ok((dns, no_resolv_conf))
+}
+
+/// `--network` and what goes with it.
+pub(super) fn network(args: &ArgMatches) -> Result<NetworkMode, Error> {
     let texts = args.texts("network").into_iter();
     // Several in one word, as podman has it.
     let words =
@@ -326,28 +336,29 @@ fn network(args: &ArgMatches) -> Result<NetworkMode, Error> {
         several => NetworkMode::Named(together(several)?),
     };
     let ip = args.parsed("ip", parse::ipv4)?;
+    let ip6 = args.parsed("ip6", parse::ipv6)?;
     let mac = args.parsed("mac-address", parse::mac)?;
+    let one_only = ip.is_some() || ip6.is_some() || mac.is_some();
     let aliases: Vec<_> = args.texts("network-alias").into_iter().map(str::to_owned).collect();
     if mac.is_some() && mode == NetworkMode::Default {
         mode = NetworkMode::Named(container::networks::joined(&mode));
     }
     match &mut mode {
-        NetworkMode::Named(several) if several.len() > 1 && (ip.is_some() || mac.is_some()) => {
-            Err(Error::usage(
-                "--ip and --mac-address are for a container on one network",
-                "write --network NAME:ip=ADDRESS,mac=ADDRESS for each",
-            ))
-        }
+        NetworkMode::Named(several) if several.len() > 1 && one_only => Err(Error::usage(
+            "--ip, --ip6 and --mac-address are for a container on one network",
+            "write --network NAME:ip=ADDRESS,mac=ADDRESS for each",
+        )),
         NetworkMode::Named(several) => {
             for joined in several {
                 joined.ip = ip.or(joined.ip);
+                joined.ip6 = ip6.or(joined.ip6);
                 joined.mac = mac.or(joined.mac);
                 joined.aliases.extend(aliases.clone());
             }
             Ok(mode)
         }
         // docker: addresses and names are for networks that the user has made.
-        _ if ip.is_some() || mac.is_some() || !aliases.is_empty() => Err(Error::usage(
+        _ if one_only || !aliases.is_empty() => Err(Error::usage(
             "--ip and --network-alias are for networks that were made by 'coracle network create'",
             "give such a network with --network, or leave them out",
         )),

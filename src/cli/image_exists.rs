@@ -22,7 +22,11 @@ fn define(command: Command) -> Command {
 
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let stores = Stores::open(&Engine::open(context)?);
-    match stores.images.resolve(&args.operands().pop().unwrap_or_default()) {
+    let what = args.operands().pop().unwrap_or_default();
+    if stores.images.list_named(&what)?.is_some() {
+        return Ok(0);
+    }
+    match stores.images.resolve(&what) {
         Ok(_) => Ok(0),
         // What is no image's name is none's.
         Err(Error::NotFound(_) | Error::Reference(_)) => Ok(1),

@@ -3,7 +3,8 @@
 use super::args::{Given, list, switch};
 use super::engine::Engine;
 use super::stores::{self, Stores};
-use super::{Action, Context, Entry, Error, parse};
+use super::{Action, Context, Entry, Error, builder, parse};
+use crate::build::cache::{Kind, Policy};
 use crate::image::{ImageEntry, Pruned};
 use crate::output::{self, human};
 use clap::{ArgMatches, Command};
@@ -16,7 +17,7 @@ pub const ENTRY: Entry = Entry {
     aliases: &[],
     about: "Remove images without a name, or all that no container uses",
     usage: "[OPTIONS]",
-    action: Action::Leaf { define, unsupported: &["build-cache", "external"], run },
+    action: Action::Leaf { define, unsupported: &["external"], run },
 };
 
 fn define(command: Command) -> Command {
@@ -24,6 +25,7 @@ fn define(command: Command) -> Command {
         switch("all")
             .short('a')
             .help("Remove all images that no container uses, not only those without a name"),
+        switch("build-cache").help("Remove what RUN --mount=type=cache keeps for later builds too"),
         switch("force").short('f').help("Don't ask first"),
         list("filter", "KEY=VALUE")
             .help("Remove only: until=TIME (made before), label=KEY[=VALUE], label!=KEY[=VALUE]"),
@@ -77,6 +79,15 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     }
     let stores = Stores::open(&engine);
     let now = SystemTime::now();
+    if args.on("build-cache") {
+        // What a mount holds belongs to ids of the namespace.
+        stores::in_child(&engine, |stores| {
+            let policy = Policy { kinds: vec![Kind::Mount], ..Policy::default() };
+            let pruned = stores::prune_cache(&engine, stores, &policy)?;
+            output::print(&builder::prune::text(&pruned))?;
+            Ok(())
+        })?;
+    }
     let pruned = stores::prune(&engine, &stores, &|entry| wanted(entry, all, &filters, now))?;
     output::print(&format!("{}Total reclaimed space: {}\n", text(&pruned), human::size(pruned.bytes)))?;
     stores::settle_as_root(&engine);

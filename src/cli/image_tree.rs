@@ -2,6 +2,7 @@
 
 use super::args::{Given, operands, switch};
 use super::engine::Engine;
+use super::rows::ellipsis;
 use super::stores::Stores;
 use super::{Action, Context, Entry};
 use crate::digest::Digest;
@@ -14,10 +15,13 @@ use std::fmt::Write as _;
 pub const ENTRY: Entry = Entry {
     name: "tree",
     aliases: &[],
-    about: "Show the layers of an image, and which images end with each",
+    about: "Show the layers of an image, what made each, and which other images have it",
     usage: "[OPTIONS] IMAGE",
     action: Action::Leaf { define, unsupported: &[], run },
 };
+
+/// How many characters of an instruction are shown.
+const WIDTH: usize = 72;
 
 fn define(command: Command) -> Command {
     command.args([
@@ -60,10 +64,12 @@ fn tags(names: &[Name]) -> String {
     format!("[{}]", names.join(" "))
 }
 
-/// podman's tree: each layer hangs below the one before it.
+/// podman's tree: each layer hangs below the one before it. What made it, and who else has it, is told too.
 fn layers(text: &mut String, all: &[ImageEntry], image: &Image, size: &dyn Fn(Digest) -> u64) {
     text.push_str("Image Layers\n");
     let diff_ids = image.diff_ids();
+    let steps = image.config.history.iter().filter(|step| !step.empty_layer);
+    let mut made_by = steps.map(|step| &step.created_by);
     for (at, layer) in diff_ids.iter().enumerate() {
         let branch = if at + 1 == diff_ids.len() { "└──" } else { "├──" };
         let _ = write!(text, "{branch} ID: {} Size: {}", layer.short(), human::size(size(*layer)));
@@ -72,6 +78,21 @@ fn layers(text: &mut String, all: &[ImageEntry], image: &Image, size: &dyn Fn(Di
             ends.flat_map(|other| &other.names).map(|name| name.reference.familiar()).collect();
         if !names.is_empty() {
             let _ = write!(text, " Top Layer of: [{}]", names.join(" "));
+        }
+        let shares = |other: &&ImageEntry| {
+            let layers = other.image.diff_ids();
+            other.image.id != image.id && layers.contains(layer) && layers != &diff_ids[..=at]
+        };
+        let sharing = all.iter().filter(shares).map(|other| match &other.names[..] {
+            [] => other.image.id.short(),
+            names => names.iter().map(|name| name.reference.familiar()).collect::<Vec<_>>().join(" "),
+        });
+        let sharing: Vec<String> = sharing.collect();
+        if !sharing.is_empty() {
+            let _ = write!(text, " Shared with: [{}]", sharing.join(" "));
+        }
+        if let Some(step) = made_by.next().filter(|step| !step.is_empty()) {
+            let _ = write!(text, " Made by: {}", ellipsis(&step.replace(['\t', '\n'], " "), WIDTH));
         }
         text.push('\n');
     }
@@ -114,7 +135,7 @@ fn above(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::ImageConfig;
+    use crate::image::{History, ImageConfig};
 
     fn entry(name: &str, layers: &[&str]) -> ImageEntry {
         let mut config = ImageConfig::default();
@@ -127,18 +148,23 @@ mod tests {
 
     #[test]
     fn a_tree_names_the_images_that_end_with_a_layer_and_those_built_upon_one() {
-        let all = [
+        let mut all = [
             entry("base", &["1"]),
             entry("app", &["1", "2", "3"]),
             entry("other", &["1", "4"]),
             entry("deep", &["1", "2", "3", "5"]),
         ];
+        let step =
+            |by: &str, empty_layer| History { created_by: by.into(), empty_layer, ..History::default() };
+        all[1].image.config.history =
+            vec![step("RUN\tone", false), step("ENV a=b", true), step("", false), step("COPY three", false)];
         let short = |layer: &str| Digest::of(layer.as_bytes()).short();
         let mut text = String::new();
         layers(&mut text, &all, &all[1].image, &|_| 1000);
         let expected = format!(
-            "Image Layers\n├── ID: {} Size: 1kB Top Layer of: [base:latest]\n├── ID: {} Size: 1kB\n\
-             └── ID: {} Size: 1kB Top Layer of: [app:latest]\n",
+            "Image Layers\n├── ID: {} Size: 1kB Top Layer of: [base:latest] Shared with: [other:latest deep:latest] \
+             Made by: RUN one\n├── ID: {} Size: 1kB Shared with: [deep:latest]\n\
+             └── ID: {} Size: 1kB Top Layer of: [app:latest] Shared with: [deep:latest] Made by: COPY three\n",
             short("1"),
             short("2"),
             short("3")

@@ -6,11 +6,11 @@ use super::image_filter::{self, Filter, accepts, matches_pattern};
 use super::rows::{self, ImageRow};
 use super::stores::{Stores, Users};
 use super::{Action, Context, Entry, Error, ListOptions, parse};
-use crate::image::{ImageEntry, Listed, Name};
+use crate::image::{ImageEntry, List, Listed, ManifestStyle, Name};
 use crate::output;
 use clap::{ArgMatches, Command};
 use std::cmp::Reverse;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// `coracle images`.
 pub const ENTRY: Entry = Entry {
@@ -90,6 +90,9 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
             Listed::Broken { path, error } => broken.push((path, error)),
         }
     }
+    for list in stores.images.lists()? {
+        rows.extend(of_list(&list, &options));
+    }
     sort(&mut rows, options.sort.as_deref());
     let rows: Vec<_> = rows.into_iter().map(|row| row.fields(now, options.show.no_trunc)).collect();
     let listing = if options.digests { rows::IMAGES_AND_DIGESTS } else { rows::IMAGES };
@@ -145,6 +148,30 @@ impl OwnedRow {
         }
         .fields(now, no_trunc)
     }
+}
+
+/// A list of images has a line, too, if nothing is asked for that only an image has.
+fn of_list(list: &List, options: &ImagesOptions) -> Option<OwnedRow> {
+    let id = list.id();
+    let name = Name { reference: list.name.clone(), digest: Some(id), since: list.since };
+    let passes = options.filters.iter().all(|(key, value)| match key.as_str() {
+        "reference" => matches_pattern(&name, value),
+        "reference!" => !matches_pattern(&name, value),
+        "id" => id.hex().starts_with(value.strip_prefix("sha256:").unwrap_or(value)),
+        "manifest" => parse::boolean(value) == Ok(true),
+        "dangling" | "containers" | "intermediate" | "readonly" => parse::boolean(value) == Ok(false),
+        _ => false,
+    });
+    let is_meant = options.name.as_deref().is_none_or(|pattern| matches_pattern(&name, pattern));
+    (passes && is_meant).then(|| OwnedRow {
+        id: id.hex(),
+        repository: Some(list.name.familiar_name()),
+        tag: list.name.tag().map(str::to_owned),
+        digest: Some(id.to_string()),
+        created: Some(UNIX_EPOCH + Duration::from_secs(list.since)),
+        size: list.document(ManifestStyle::Oci).len() as u64,
+        containers: 0,
+    })
 }
 
 fn lines(

@@ -73,7 +73,7 @@ pub fn options(args: &ArgMatches) -> anyhow::Result<ImportOptions> {
 
 /// docker takes a short name for Docker Hub's; what is made here is `localhost`'s, as podman has it, so that it never is
 /// mistaken for what a registry has. It is found by its short name all the same.
-fn local_name(typed: &str) -> anyhow::Result<Reference> {
+pub(super) fn local_name(typed: &str) -> anyhow::Result<Reference> {
     let full = match Reference::has_domain(typed) {
         true => typed.to_owned(),
         false => format!("localhost/{typed}"),
@@ -121,7 +121,7 @@ fn open(options: &ImportOptions) -> anyhow::Result<Box<dyn Read + Send>> {
             output::note(&format!("downloading {from}"));
         }
         let client = Client::new(Options { tls_verify: options.tls_verify, ..Options::default() });
-        return Ok(client.download(from)?);
+        return Ok(Box::new(client.download(from)?));
     }
     Ok(Box::new(File::open(from).map_err(Error::file("read", from))?))
 }

@@ -27,10 +27,20 @@ mod stores;
 pub mod create_flags;
 pub mod image_options;
 pub mod limit_flags;
+mod registry_flags;
 pub mod rows;
 pub mod selection;
 
 pub mod attach;
+pub mod build;
+mod build_cache;
+mod build_check;
+mod build_material;
+mod build_output;
+mod build_output_flag;
+mod build_run_flags;
+pub mod builder;
+pub mod commit;
 pub mod completion;
 pub mod container;
 pub mod container_prune;
@@ -54,11 +64,14 @@ pub mod info;
 pub mod inspect;
 pub mod kill;
 pub mod load;
+pub mod login;
 pub mod logs;
+pub mod manifest;
 pub mod pause;
 pub mod port;
 pub mod ps;
 pub mod pull;
+pub mod push;
 pub mod rename;
 pub mod restart;
 pub mod rm;
@@ -200,6 +213,7 @@ pub static COMMANDS: &[Entry] = &[
     cp::ENTRY,
     diff::ENTRY,
     export::ENTRY,
+    commit::ENTRY,
     logs::ENTRY,
     wait::ENTRY,
     stats::ENTRY,
@@ -208,6 +222,7 @@ pub static COMMANDS: &[Entry] = &[
     top::ENTRY,
     inspect::ENTRY,
     pull::ENTRY,
+    push::ENTRY,
     images::ENTRY,
     rmi::ENTRY,
     tag::ENTRY,
@@ -215,10 +230,15 @@ pub static COMMANDS: &[Entry] = &[
     load::ENTRY,
     save::ENTRY,
     import::ENTRY,
+    build::ENTRY,
+    builder::ENTRY,
     history::ENTRY,
     search::ENTRY,
+    login::ENTRY,
+    login::LOGOUT,
     container::ENTRY,
     image::ENTRY,
+    manifest::ENTRY,
     network::ENTRY,
     volume::ENTRY,
     store::ENTRY,

@@ -29,7 +29,7 @@ fn transport_text(transport: Transport) -> &'static str {
 pub(super) fn published(container: &Container) -> impl Iterator<Item = (String, SocketAddr)> {
     container.live.iter().flat_map(|live| &live.published).map(|p| {
         let inside = format!("{}/{}", p.container_port, transport_text(p.transport));
-        (inside, SocketAddr::new(p.host_ip, p.host_port))
+        (inside, p.host())
     })
 }
 
@@ -43,7 +43,8 @@ pub(super) fn ports_text(container: &Container) -> String {
 pub(super) fn port_bindings(published: &[Publish]) -> Value {
     let mut map = Map::new();
     for p in published {
-        let binding = json!({ "HostIp": p.host_ip.to_string(), "HostPort": p.host_port.to_string() });
+        let host = p.host();
+        let binding = json!({ "HostIp": host.ip().to_string(), "HostPort": host.port().to_string() });
         let key = format!("{}/{}", p.container_port, transport_text(p.transport));
         if let Some(list) = map.entry(key).or_insert_with(|| json!([])).as_array_mut() {
             list.push(binding);
@@ -59,13 +60,14 @@ pub(super) fn mac_text(mac: Mac) -> String {
 
 fn addresses(on: Option<&OnNetwork>) -> Map<String, Value> {
     let text = |part: &dyn Fn(&OnNetwork) -> String| on.map_or_else(String::new, part);
+    let v6 = on.and_then(|on| on.v6);
     [
         ("Gateway", text(&|on| on.gateway.to_string()).into()),
         ("IPAddress", text(&|on| on.address.to_string()).into()),
         ("IPPrefixLen", on.map_or(0, |on| on.prefix).into()),
-        ("IPv6Gateway", "".into()),
-        ("GlobalIPv6Address", "".into()),
-        ("GlobalIPv6PrefixLen", 0.into()),
+        ("IPv6Gateway", v6.map_or_else(String::new, |(_, of)| of.gateway.to_string()).into()),
+        ("GlobalIPv6Address", v6.map_or_else(String::new, |(address, _)| address.to_string()).into()),
+        ("GlobalIPv6PrefixLen", v6.map_or(0, |(_, of)| of.subnet.prefix).into()),
         ("MacAddress", text(&|on| mac_text(on.mac)).into()),
     ]
     .into_iter()

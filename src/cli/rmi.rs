@@ -108,7 +108,12 @@ fn one(
     what: &str,
     force: bool,
 ) -> anyhow::Result<String> {
-    if force && let Ok(image) = stores.images.resolve(what) {
+    // Of a list nothing goes but itself.
+    let is_list = !matches!(stores.images.in_list(what, None), Ok(None));
+    if force
+        && !is_list
+        && let Ok(image) = stores.images.resolve(what)
+    {
         // As podman's: the containers that are made from it go too.
         for container in users.containers.extract_if(.., |c| c.record.image_id == Some(image.id)) {
             lifecycle::remove(&engine.paths, &engine.identity, &container, true, Some(0), true)?;

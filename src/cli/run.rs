@@ -113,6 +113,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         window: engine::window().filter(|_| tty),
         background: options.detach,
         preserved,
+        extra: &[],
     })?;
     if options.detach {
         engine::started(&mut client)?;

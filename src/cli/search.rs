@@ -1,12 +1,12 @@
 //! `coracle search`.
 
 use super::args::{Given, list, operands, option, switch};
+use super::registry_flags;
 use super::rows::ellipsis;
 use super::{Action, Context, Entry, Error, ListOptions, parse};
 use crate::image::{self, SearchHit};
 use crate::output;
 use crate::output::listing::Listing;
-use crate::registry::{Credentials, Options};
 use clap::{ArgMatches, Command};
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ const LIMIT: usize = 25;
 const WIDTH: usize = 44;
 
 fn define(command: Command) -> Command {
-    command.args([
+    command.args(registry_flags::flags()).args([
         option("limit", "NUMBER").help("Show at most NUMBER answers of each registry (default 25)"),
         list("filter", "KEY=VALUE")
             .short('f')
@@ -49,10 +49,6 @@ fn define(command: Command) -> Command {
         switch("noheading").short('n').help("Leave out the column heads"),
         switch("compatible").help("Show stars, official and automated, as docker does"),
         switch("list-tags").help("List the tags of the repository that is named"),
-        switch("tls-verify").help("Require HTTPS and a valid certificate of the registry (default true)"),
-        option("authfile", "FILE").help("Read the registry's credentials from FILE"),
-        option("creds", "USER:PASSWORD").help("Log in to the registry so"),
-        option("cert-dir", "DIR").help("Trust the certificates in DIR too"),
         operands("TERM", 1..=1),
     ])
 }
@@ -99,18 +95,7 @@ fn run(_: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let filters = args.each("filter", filter)?;
     let show = ListOptions { quiet: false, ..ListOptions::of(args) };
     let limit = args.filled("limit", limit)?;
-    let credentials = match args.text("creds") {
-        // The error must not repeat a password.
-        Some(text) => Some(parse::credentials(text).map_err(Error::value("creds", "..."))?),
-        None => None,
-    };
-    let options = Options {
-        credentials: credentials.map(|(user, password)| Credentials::Password { user, password }),
-        auth_file: args.path("authfile"),
-        cert_dir: args.path("cert-dir"),
-        tls_verify: args.maybe("tls-verify"),
-        ..Options::default()
-    };
+    let options = registry_flags::options(args)?;
     if args.on("list-tags") {
         if !filters.is_empty() {
             let what = "--filter and --list-tags exclude each other: tags have no stars";

@@ -6,11 +6,12 @@
 use super::Error;
 use super::engine::Engine;
 use super::image_options::{ImageOptions, PullPolicy};
+use crate::build::cache;
 use crate::container::create::ownership;
 use crate::container::recover;
 use crate::container::store::{self, Container, Entry};
 use crate::digest::Digest;
-use crate::image::{self, Image, ImageEntry, ImageStore, InUse, Platform, PullRequest, embedded};
+use crate::image::{self, Image, ImageEntry, ImageStore, InUse, Instance, Platform, PullRequest, embedded};
 use crate::kernel::process::{self, Side};
 use crate::layers::{Claim, LayerStore};
 use crate::registry::Options;
@@ -59,6 +60,11 @@ impl Stores {
 pub fn obtain(engine: &Engine, what: &str, options: &ImageOptions) -> anyhow::Result<Image> {
     let stores = Stores::open(engine);
     let platform = parsed_platform(options)?;
+    match stores.images.in_list(what, platform.as_ref())? {
+        Some(Instance::Here(image)) if stores.is_whole(&image) => return Ok(*image),
+        Some(Instance::There(name)) => return obtain(engine, &name.to_string(), options),
+        _ => {}
+    }
     let found = match stores.images.resolve(what) {
         Ok(image) => {
             Some(image).filter(|image| platform.as_ref().is_none_or(|p| p.accepts(&image.platform())))
@@ -136,6 +142,11 @@ pub fn unless_failed<T, E>(engine: &Engine, done: Result<T, E>) -> Result<T, E> 
 /// Makes new layers durable, finishes what killed processes left and empties the trash, in a process of its own. That there is none to be had is no
 /// reason to fail: what is not durable is verified after a power cut.
 pub fn settle(stores: &Stores, engine: &Engine) {
+    settle_after(stores, engine, || {});
+}
+
+/// [`settle`] after something else that nobody waits for.
+pub fn settle_after(stores: &Stores, engine: &Engine, work: impl FnOnce()) {
     if let Ok(Side::Child) = process::fork() {
         let _ = rustix::process::setsid();
         if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
@@ -147,6 +158,7 @@ pub fn settle(stores: &Stores, engine: &Engine) {
         }
         let _ = process::set_title("coracle: settling layers");
         let _ = stores.layers.make_durable();
+        work();
         let _ = recover::recover(&engine.paths);
         let _ = crate::state::keep_ballast(&engine.paths);
         process::exit_now(0)
@@ -201,7 +213,7 @@ impl Users {
     /// Looks now.
     pub fn now(engine: &Engine) -> anyhow::Result<Self> {
         let mut users = Self::default();
-        for entry in store::list(&engine.paths)? {
+        for entry in store::list_with_steps(&engine.paths)? {
             match entry {
                 Entry::Whole(container) => users.containers.push(*container),
                 Entry::Broken(id, _) => users.unreadable = Some(id.short().to_owned()),
@@ -236,9 +248,28 @@ impl Users {
 /// Asks for the users of layers when it is first asked itself: by then nobody new can come, and a container that was
 /// made since the command began is seen.
 fn layer_users(engine: &Engine) -> impl Fn(Digest) -> bool {
-    let users = OnceCell::new();
-    // What cannot be listed may need anything.
-    move |layer| users.get_or_init(|| Users::now(engine).ok()).as_ref().is_none_or(|u| u.need_layer(layer))
+    let (containers, cached) = (OnceCell::new(), OnceCell::new());
+    move |layer| {
+        let cached = cached.get_or_init(|| cache::layers(&engine.paths).ok());
+        containers.get_or_init(|| needs_of_containers(engine))(layer)
+            || cached.as_ref().is_none_or(|cached| cached.contains(&layer))
+    }
+}
+
+/// Whether a container needs a layer, as it is now. What cannot be listed may need anything.
+pub fn needs_of_containers(engine: &Engine) -> cache::Needs {
+    let users = Users::now(engine).ok();
+    Box::new(move |layer| users.as_ref().is_none_or(|users| users.need_layer(layer)))
+}
+
+/// Removes of the build cache what the policy says, and the layers that nobody needs then.
+pub fn prune_cache(
+    engine: &Engine,
+    stores: &Stores,
+    policy: &cache::Policy,
+) -> anyhow::Result<cache::Pruned> {
+    let prune = || cache::prune(&stores.images, &stores.layers, &|| needs_of_containers(engine), policy);
+    Ok(crate::state::with_ballast(stores.images.paths(), prune)?)
 }
 
 /// Removes an image as `rmi` does, minding the containers that use it. With `force`, stopped ones do not count.

@@ -71,7 +71,7 @@ pub(super) fn apply(args: &ArgMatches, host: &Host, to: &mut CreateRequest) -> R
 }
 
 /// The limits of this shell are the container's anyway, so `host` says that there are no others.
-fn limits(args: &ArgMatches) -> Result<Vec<Rlimit>, Error> {
+pub(in crate::cli) fn limits(args: &ArgMatches) -> Result<Vec<Rlimit>, Error> {
     match args.texts("ulimit")[..] {
         ["host"] => Ok(Vec::new()),
         ref texts if texts.contains(&"host") => {

@@ -15,7 +15,7 @@ pub const ENTRY: Entry = Entry {
     usage: "[OPTIONS] NETWORK CONTAINER",
     action: Action::Leaf {
         define,
-        unsupported: &["driver-opt", "gw-priority", "ip6", "link", "link-local-ip"],
+        unsupported: &["driver-opt", "gw-priority", "link", "link-local-ip"],
         run,
     },
 };
@@ -24,6 +24,7 @@ fn define(command: Command) -> Command {
     command.args([
         list("alias", "NAME").help("Be found by this name on the network, too"),
         option("ip", "ADDRESS").help("Have this address on the network"),
+        option("ip6", "ADDRESS").help("Have this IPv6 address on the network"),
         option("mac-address", "MAC").help("Have this hardware address on the network"),
         operands("NETWORK", 2),
     ])
@@ -36,6 +37,7 @@ pub fn options(args: &ArgMatches) -> Result<(Joined, String), Error> {
     let joined = Joined {
         network,
         ip: args.parsed("ip", parse::ipv4)?,
+        ip6: args.parsed("ip6", parse::ipv6)?,
         aliases: args.texts("alias").into_iter().map(str::to_owned).collect(),
         mac: args.parsed("mac-address", parse::mac)?,
         interface: None,

@@ -14,7 +14,7 @@ use super::network_view::{mac_text, network_names};
 use super::{Action, Entry, inspect};
 use crate::container;
 use crate::container::store::{self, Container};
-use crate::network::Network;
+use crate::network::{Datapath, Network};
 use crate::state::Paths;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -45,7 +45,7 @@ fn containers(paths: &Paths) -> Result<impl Iterator<Item = Container>, containe
         store::Entry::Whole(container) => Some(*container),
         store::Entry::Broken(..) => None,
     };
-    Ok(store::list(paths)?.into_iter().filter_map(whole))
+    Ok(store::list_with_steps(paths)?.into_iter().filter_map(whole))
 }
 
 /// The containers that are on a network when they run.
@@ -78,7 +78,7 @@ pub(super) fn inspect(paths: &Paths, network: &Network) -> Result<Value, contain
             "EndpointID": "",
             "MacAddress": mac_text(on.mac),
             "IPv4Address": format!("{}/{}", on.address, on.prefix),
-            "IPv6Address": "",
+            "IPv6Address": on.v6.map_or_else(String::new, |(ip, of)| format!("{ip}/{}", of.subnet.prefix)),
         });
         containers.insert(user.record.id.to_string(), entry);
     }
@@ -86,8 +86,14 @@ pub(super) fn inspect(paths: &Paths, network: &Network) -> Result<Value, contain
     if let (Some(range), Value::Object(pool)) = (network.range, &mut pool) {
         pool.insert("IPRange".into(), range.to_string().into());
     }
-    let options: Map<String, Value> =
-        network.mtu.iter().map(|mtu| ("mtu".to_owned(), mtu.to_string().into())).collect();
+    let mut pools = vec![pool];
+    if let Some(v6) = network.v6 {
+        pools.push(json!({ "Subnet": v6.subnet.to_string(), "Gateway": v6.gateway.to_string() }));
+    }
+    let mtu = network.mtu.iter().map(|mtu| ("mtu".to_owned(), Value::from(mtu.to_string())));
+    let datapath = Some(network.datapath).filter(|way| *way != Datapath::Auto);
+    let datapath = datapath.iter().map(|way| ("datapath".to_owned(), way.name().into()));
+    let options: Map<String, Value> = mtu.chain(datapath).collect();
     Ok(json!({
         "Name": network.name,
         "Id": network.id,
@@ -95,12 +101,13 @@ pub(super) fn inspect(paths: &Paths, network: &Network) -> Result<Value, contain
         "Scope": "local",
         "Driver": "bridge",
         "EnableIPv4": true,
-        "EnableIPv6": false,
-        "IPAM": { "Driver": "default", "Options": {}, "Config": [pool] },
+        "EnableIPv6": network.v6.is_some(),
+        "IPAM": { "Driver": "default", "Options": {}, "Config": pools },
         "Internal": network.internal,
         "Attachable": false,
         "Ingress": false,
         "DNSEnabled": network.names,
+        "DNSServers": network.dns,
         "Containers": containers,
         "Options": options,
         "Labels": network.labels,

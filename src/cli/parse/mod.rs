@@ -14,7 +14,7 @@ mod time;
 mod values;
 
 pub use env::{env_file, env_word, label, label_file};
-pub use mounts::{duplicate_destination, mount, tmpfs, volume};
+pub use mounts::{csv, duplicate_destination, mount, tmpfs, volume};
 pub use namespaces::{id_range, ipc, pid, sysctl, userns, uts};
 pub use ports::publish;
 pub use process::{
@@ -25,7 +25,7 @@ pub use security::{capabilities, security_opt};
 pub use time::{interval, moment};
 pub use values::{
     add_host, boolean, bytes, credentials, detach_keys, dns_server, entrypoint, filter, has_label, hostname,
-    ipv4, log_driver, log_opt, mac, name, network, nonempty, number, platform, pull_policy, signal,
+    ipv4, ipv6, log_driver, log_opt, mac, name, network, nonempty, number, platform, pull_policy, signal,
     stop_timeout, ulimit, user, workdir,
 };
 

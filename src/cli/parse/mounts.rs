@@ -369,7 +369,7 @@ pub fn duplicate_destination(mounts: &[MountRequest]) -> Option<&str> {
 }
 
 /// The fields of one line of comma-separated values (RFC 4180 without line breaks).
-fn csv(text: &str) -> Result<Vec<String>, Invalid> {
+pub fn csv(text: &str) -> Result<Vec<String>, Invalid> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {

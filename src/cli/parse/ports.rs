@@ -2,7 +2,7 @@
 
 use super::Invalid;
 use crate::container::request::{Publish, Transport};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 /// The ports of one `-p`. A host port that is not given is 0: one that is free.
@@ -18,10 +18,11 @@ pub fn publish(text: &str) -> Result<Vec<Publish>, Invalid> {
         None => ("", host),
     };
     let host_ip = match ip {
-        "" => Ipv4Addr::UNSPECIFIED.into(),
+        "" => None,
         ip => {
             let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
-            bare.parse::<IpAddr>().map_err(|_| Invalid::new(format!("invalid IP address: {ip}")))?
+            let wrong = |_| Invalid::new(format!("invalid IP address: {ip}"));
+            Some(bare.parse::<IpAddr>().map_err(wrong)?)
         }
     };
     let container = range(container)?;
@@ -75,7 +76,7 @@ mod tests {
             Err(e) => e.why,
             Ok(ports) => ports
                 .iter()
-                .map(|p| format!("{}:{}>{}/{:?}", p.host_ip, p.host_port, p.container_port, p.transport))
+                .map(|p| format!("{}>{}/{:?}", p.host(), p.container_port, p.transport))
                 .collect::<Vec<_>>()
                 .join(" "),
         }
@@ -88,7 +89,7 @@ mod tests {
             ("8080:80", "0.0.0.0:8080>80/Tcp"),
             ("127.0.0.1:8080:80/udp", "127.0.0.1:8080>80/Udp"),
             ("127.0.0.1::80", "127.0.0.1:0>80/Tcp"),
-            ("[::1]:1:2", "::1:1>2/Tcp"),
+            ("[::1]:1:2", "[::1]:1>2/Tcp"),
             ("7-8:1-2/TCP", "0.0.0.0:7>1/Tcp 0.0.0.0:8>2/Tcp"),
             ("1-2", "0.0.0.0:0>1/Tcp 0.0.0.0:0>2/Tcp"),
             ("7-9:1-2", "host and container have different numbers of ports"),

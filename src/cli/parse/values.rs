@@ -207,7 +207,9 @@ fn named_network(text: &str) -> Result<Joined, Invalid> {
     let mut joined = Joined { network: name.to_owned(), ..Joined::default() };
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
-            Some(("ip", address)) => joined.ip = Some(ipv4(address)?),
+            // podman has one word for both.
+            Some(("ip", address)) if !address.contains(':') => joined.ip = Some(ipv4(address)?),
+            Some(("ip" | "ip6", address)) => joined.ip6 = Some(ipv6(address)?),
             Some(("alias", alias)) => joined.aliases.push(alias.to_owned()),
             Some(("mac", mac)) => joined.mac = Some(self::mac(mac)?),
             Some(("interface_name", name)) => joined.interface = Some(interface_name(name)?),
@@ -216,7 +218,7 @@ fn named_network(text: &str) -> Result<Joined, Invalid> {
                 return Err(Invalid::unknown(
                     "option of a network",
                     key,
-                    &["ip", "alias", "mac", "interface_name"],
+                    &["ip", "ip6", "alias", "mac", "interface_name"],
                 ));
             }
         }
@@ -253,6 +255,11 @@ fn interface_name(text: &str) -> Result<String, Invalid> {
 /// `--ip`.
 pub fn ipv4(text: &str) -> Result<std::net::Ipv4Addr, Invalid> {
     text.parse().map_err(|_| Invalid::new(format!("'{text}' is not an IPv4 address")))
+}
+
+/// `--ip6`.
+pub fn ipv6(text: &str) -> Result<std::net::Ipv6Addr, Invalid> {
+    text.parse().map_err(|_| Invalid::new(format!("'{text}' is not an IPv6 address")))
 }
 
 /// `--add-host NAME:IP`, or with `=`; IPv6 addresses with or without brackets.

@@ -1,5 +1,6 @@
 //! `coracle store df`: the disk that each part of the store takes.
 
+use crate::build::cache;
 use crate::cli::args::option;
 use crate::cli::args::switch;
 use crate::cli::engine::Engine;
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 pub const ENTRY: Entry = Entry {
     name: "df",
     aliases: &[],
-    about: "Show the disk space that layers, containers, volumes and what is being deleted take",
+    about: "Show the disk space that layers, containers, volumes, the build cache and what is being deleted take",
     usage: "[OPTIONS]",
     action: Action::Leaf { define, unsupported: &[], run },
 };
@@ -49,9 +50,10 @@ fn rows(engine: &Engine, stores: &Stores) -> anyhow::Result<Vec<Value>> {
     let paths = &engine.paths;
     let usage = Usage::of(&stores.images, &stores.layers)?;
     let users = Users::now(engine)?;
+    let cached = cache::layers(paths)?;
     let garbage = stores.layers.list()?.into_iter().filter(|layer| {
         let of_image = usage.images.iter().any(|image| image.entry.image.diff_ids().contains(layer));
-        !of_image && !users.need_layer(*layer)
+        !of_image && !users.need_layer(*layer) && !cached.contains(layer)
     });
     let garbage: u64 = garbage.map(|layer| stores.layers.size(layer).unwrap_or(0)).sum();
     let shifted = paths.layers().join("shifted");
@@ -81,6 +83,7 @@ fn rows(engine: &Engine, stores: &Stores) -> anyhow::Result<Vec<Value>> {
         simple("Manifests and configs", paths.blobs(), false),
         simple("Containers", paths.containers(), false),
         simple("Volumes", paths.volumes(), false),
+        simple("Build cache", paths.build_cache(), true),
         simple("Being made", paths.staging(), false),
         simple("Being deleted", paths.trash(), true),
     ])

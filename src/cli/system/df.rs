@@ -1,10 +1,11 @@
-//! `coracle system df`: docker's view of what images, containers and volumes take.
+//! `coracle system df`: docker's view of what images, containers, volumes and the build cache take.
 
+use crate::build::cache;
 use crate::cli::args::{Given, option, switch};
 use crate::cli::engine::Engine;
 use crate::cli::rows::shorten_id;
 use crate::cli::stores::{Stores, Users};
-use crate::cli::{Action, Context, Entry, Error, ListOptions, container_view, parse};
+use crate::cli::{Action, Context, Entry, Error, ListOptions, builder, container_view, parse};
 use crate::container::record::MountKind;
 use crate::container::store::Container;
 use crate::image::Usage;
@@ -20,7 +21,7 @@ use std::time::SystemTime;
 pub const ENTRY: Entry = Entry {
     name: "df",
     aliases: &[],
-    about: "Show the disk space that images, containers and volumes take",
+    about: "Show the disk space that images, containers, volumes and the build cache take",
     usage: "[OPTIONS]",
     action: Action::Leaf { define, unsupported: &[], run },
 };
@@ -51,9 +52,20 @@ const CONTAINERS: Listing<'static> = Listing {
 const VOLUMES: Listing<'static> =
     Listing { table: "{{.Name}}\t{{.Links}}\t{{.Size}}", quiet: "Name", heads: &[("Name", "VOLUME NAME")] };
 
+const CACHE: Listing<'static> = Listing {
+    table: "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.Shared}}",
+    quiet: "ID",
+    heads: &[
+        ("ID", "CACHE ID"),
+        ("CacheType", "CACHE TYPE"),
+        ("CreatedSince", "CREATED"),
+        ("LastUsedSince", "LAST USED"),
+    ],
+};
+
 fn define(command: Command) -> Command {
     command.args([
-        switch("verbose").short('v').help("Show each image, container and volume"),
+        switch("verbose").short('v').help("Show each image, container, volume and entry of the build cache"),
         option("format", "FORMAT").help("Show it by a template, or as 'json', or 'table TEMPLATE'"),
     ])
 }
@@ -66,6 +78,7 @@ struct Facts {
     containers: Vec<(Container, u64)>,
     /// Each volume, how many containers use it, and its bytes.
     volumes: Vec<(Volume, usize, u64)>,
+    cache: cache::Usage,
 }
 
 impl Facts {
@@ -87,10 +100,13 @@ impl Facts {
                 volumes.push((volume, links, size));
             }
         }
-        Ok(Self { images: Usage::of(&stores.images, &stores.layers)?, containers, volumes, users })
+        let images = Usage::of(&stores.images, &stores.layers)?;
+        let needs = |layer| users.need_layer(layer);
+        let cache = cache::Usage::of(&stores.images, &stores.layers, &needs)?;
+        Ok(Self { images, containers, volumes, cache, users })
     }
 
-    fn summary(&self) -> [Value; 3] {
+    fn summary(&self) -> [Value; 4] {
         let active = |image: &crate::image::ImageUsage| self.users.count_of(image.entry.image.id) > 0;
         let images = &self.images;
         let active_images = images.images.iter().filter(|image| active(image)).count();
@@ -112,6 +128,13 @@ impl Facts {
                 self.volumes.iter().filter(|v| !unused(v)).count(),
                 sum(&mut self.volumes.iter().map(|v| v.2)),
                 sum(&mut self.volumes.iter().filter(unused).map(|v| v.2)),
+            ),
+            line(
+                "Build Cache",
+                self.cache.records.len(),
+                self.cache.records.iter().filter(|r| r.is_in_use).count(),
+                self.cache.own_size(),
+                sum(&mut self.cache.records.iter().filter(|r| !r.is_in_use).map(|r| r.own_size())),
             ),
         ]
     }
@@ -152,8 +175,11 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     }
     let now = SystemTime::now();
     let (images, containers, volumes) = details(&facts, now);
+    let cache = builder::rows(&facts.cache.records, now, show.format.is_some());
     if show.format.is_some() {
-        let all = json!({ "Images": images, "Containers": containers, "Volumes": volumes });
+        let all = json!({
+            "Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": cache,
+        });
         output::print(&format!("{all}\n"))?;
         return Ok(0);
     }
@@ -165,6 +191,8 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         let table = listing.render(&rows, show.style())?;
         output::print(&format!("{head} space usage:\n\n{table}\n"))?;
     }
+    let (table, size) = (CACHE.render(&cache, show.style())?, human::size(facts.cache.own_size()));
+    output::print(&format!("Build cache usage: {size}\n\n{table}\n"))?;
     Ok(0)
 }
 

@@ -1,11 +1,11 @@
 //! `coracle system prune`.
 
+use crate::build::cache::Policy;
 use crate::cli::args::{Given, list, switch};
 use crate::cli::engine::Engine;
 use crate::cli::image_prune::{self, Filters, passes};
 use crate::cli::stores::{self, Stores, Users};
-use crate::cli::volume;
-use crate::cli::{Action, Context, Entry};
+use crate::cli::{Action, Context, Entry, builder, network, parse, volume};
 use crate::container::lifecycle;
 use crate::container::record::Status;
 use crate::container::store::Container;
@@ -18,9 +18,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub const ENTRY: Entry = Entry {
     name: "prune",
     aliases: &[],
-    about: "Remove stopped containers, unused images and, if asked, unused volumes",
+    about: "Remove stopped containers, unused networks and images, the build cache and, if asked, unused volumes",
     usage: "[OPTIONS]",
-    action: Action::Leaf { define, unsupported: &["build", "external"], run },
+    action: Action::Leaf { define, unsupported: &["external"], run },
 };
 
 fn define(command: Command) -> Command {
@@ -28,6 +28,7 @@ fn define(command: Command) -> Command {
         switch("all")
             .short('a')
             .help("Remove all images that no container uses, not only those without a name"),
+        switch("build").help("Remove the build cache too, as is done anyway"),
         switch("volumes").help("Remove anonymous volumes that no container uses too"),
         switch("force").short('f').help("Don't ask first"),
         list("filter", "KEY=VALUE")
@@ -42,7 +43,9 @@ fn question(all: bool, volumes: bool) -> String {
         "all dangling images"
     };
     let volumes = if volumes { "  - all anonymous volumes not used by at least one container\n" } else { "" };
-    format!("This will remove:\n  - all stopped containers\n{volumes}  - {images}\n")
+    let cache = if all { "all build cache" } else { "unused build cache" };
+    let networks = "  - all networks not used by at least one container\n";
+    format!("This will remove:\n  - all stopped containers\n{networks}{volumes}  - {images}\n  - {cache}\n")
 }
 
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
@@ -73,6 +76,9 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     if !text.is_empty() {
         text = format!("Deleted Containers:\n{text}\n");
     }
+    let (networks, failed) = network::prune::unused(&engine.paths, &filters, now)?;
+    text += &networks;
+    worst = worst.max(failed);
     if volumes {
         let pruned = volume::prune::unused(&engine, &filters)?;
         bytes += pruned.reclaimed;
@@ -84,9 +90,25 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let pruned = stores::prune(&engine, &stores, &|entry| image_prune::wanted(entry, all, &filters, now))?;
     bytes += pruned.bytes;
     text += &image_prune::text(&pruned);
+    if let Some(policy) = cache_policy(all, &filters, now) {
+        let pruned = stores::prune_cache(&engine, &stores, &policy)?;
+        builder::prune::mention(&pruned);
+        bytes += pruned.bytes;
+        text += &builder::prune::text(&pruned);
+    }
     output::print(&format!("{text}Total reclaimed space: {}\n", human::size(bytes)))?;
     stores::settle(&stores, &engine);
     Ok(worst)
+}
+
+/// What goes of the build cache; nothing if labels are asked for, since there are none in it.
+fn cache_policy(all: bool, filters: &Filters, now: SystemTime) -> Option<Policy> {
+    let mut policy = Policy { all, ..Policy::default() };
+    for (key, value) in filters {
+        let until = (key == "until").then(|| parse::moment(value, now).ok())??;
+        policy.until = Some(policy.until.map_or(until, |known| known.min(until)));
+    }
+    Some(policy)
 }
 
 /// Whether a container is at rest and passes the filters.

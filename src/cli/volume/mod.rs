@@ -30,7 +30,7 @@ fn containers(paths: &Paths) -> Result<impl Iterator<Item = Container>, containe
         store::Entry::Whole(container) => Some(*container),
         store::Entry::Broken(..) => None,
     };
-    Ok(store::list(paths)?.into_iter().filter_map(whole))
+    Ok(store::list_with_steps(paths)?.into_iter().filter_map(whole))
 }
 
 /// The volumes of a container.

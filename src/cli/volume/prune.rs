@@ -90,7 +90,7 @@ fn prune(paths: &Paths, options: &VolumePruneOptions) -> anyhow::Result<Pruned> 
 
 /// A container whose record cannot be read may use any volume.
 fn refuse_with_broken(paths: &Paths) -> anyhow::Result<()> {
-    for entry in store::list(paths)? {
+    for entry in store::list_with_steps(paths)? {
         if let store::Entry::Broken(id, error) = entry {
             let what = format!("cannot tell which volumes container {} uses: {error}", id.short());
             return Err(Error::usage(what, format!("remove it first: coracle rm {}", id.short())).into());
