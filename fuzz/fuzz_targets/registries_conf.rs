@@ -17,6 +17,7 @@ fuzz_target!(|input: &[u8]| {
         cache: None,
         runtime: None,
         docker: None,
+        docker_is_chosen: false,
         auth_file: None,
         registries_conf: Some(file),
     };

@@ -426,7 +426,7 @@ fn df_counts_what_there_is() {
         assert!(verbose.contains(text), "{verbose}");
     }
     let format = engine.ok(&["system", "df", "--format", "{{.Type}} {{.TotalCount}}"]);
-    assert_eq!(format, "Images 1\nContainers 1\nLocal Volumes 1");
+    assert_eq!(format, "Images 1\nContainers 1\nLocal Volumes 1\nBuild Cache 0");
     require!(!engine.is_podman(), "podman has no 'store df'");
     let parts = engine.ok(&["store", "df", "--format", "{{.Type}}={{.Total}}"]);
     assert!(parts.contains("Layers=2\n") && parts.contains("Volumes=1\n"), "{parts}");
@@ -438,7 +438,9 @@ fn system_prune_leaves_what_runs_and_what_is_named() {
     engine.start_sleeper("runs");
     engine.ok(&["run", "--name", "ended", "--network", "none", "-v", "/anonymous", &tiny(), "true"]);
     engine.ok(&["volume", "create", "named"]);
+    engine.ok(&["network", "create", "unused"]);
     let output = engine.ok(&["system", "prune", "-f"]);
+    assert!(output.contains("Deleted Networks") && output.contains("\nunused\n"), "{output}");
     assert!(output.contains("Deleted Containers:") && output.contains("Total reclaimed space:"), "{output}");
     assert_eq!(engine.names(), ["runs"]);
     assert_eq!(engine.ok(&["volume", "ls", "-q"]).lines().count(), 2);

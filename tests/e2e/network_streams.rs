@@ -4,7 +4,7 @@
 //! client for what goes out to a service of the host.
 
 use crate::network::{process, published};
-use crate::support::{Engine, Running, eventually, image};
+use crate::support::{Engine, Running, eventually, image, is_long};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// What both of its halves share: numbered blocks of a mebibyte, none of which is like another.
-const PEER: &str = r#"
+pub const PEER: &str = r#"
 import selectors, socket, struct, sys, threading, time
 MIB = 1 << 20
 BASE = bytes(n * 7 % 251 for n in range(MIB - 8))
@@ -24,9 +24,9 @@ def send_blocks(s, count):
     for number in range(count):
         s.sendall(block(number))
 
-def same_blocks(s, count):
+def same_blocks(s, count, first=0):
     got = bytearray(MIB)
-    for number in range(count):
+    for number in range(first, count):
         view = memoryview(got)
         while view:
             n = s.recv_into(view)
@@ -76,29 +76,34 @@ def connect(port):
 "#;
 
 /// Runs this after [`PEER`] in a container of its own; it says "ready" when it listens.
-fn serve(engine: &Engine, name: &str, port: &str, program: &str) -> SocketAddr {
+pub fn serve(engine: &Engine, name: &str, port: &str, program: &str) -> SocketAddr {
     let program = format!("{PEER}\n{program}\nprint('ready', flush=True)\ntime.sleep(1000)\n");
-    let python = image("python:gz");
+    let python = image("python:zstd");
     engine.ok(&["run", "-d", "-q", "--name", name, "-p", port, &python, "python3", "-c", &program]);
     eventually("it listens", || engine.ok(&["logs", name]).starts_with("ready"));
     published(engine, name, &format!("{port}/tcp"))
 }
 
 /// Begins to run this after [`PEER`] in a container that goes out.
-fn go_out(engine: &Engine, program: &str) -> Running {
-    let python = image("python:gz");
+pub fn go_out(engine: &Engine, program: &str) -> Running {
+    go_out_with(engine, &[], program)
+}
+
+fn go_out_with(engine: &Engine, flags: &[&str], program: &str) -> Running {
+    let python = image("python:zstd");
     let program = format!("{PEER}\n{program}");
-    Running::start(engine.command(&["run", "--rm", "-q", &python, "python3", "-c", &program]), b"")
+    let (run, command) = (["run", "--rm", "-q"], [&python, "python3", "-c", &program]);
+    Running::start(engine.command(&[&run, flags, &command].concat()), b"")
 }
 
 /// A service of the host.
-fn listen() -> (TcpListener, u16) {
+pub fn listen() -> (TcpListener, u16) {
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, port)
 }
 
-fn connect(to: SocketAddr) -> TcpStream {
+pub fn connect(to: SocketAddr) -> TcpStream {
     let client = TcpStream::connect(to).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     client.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -107,7 +112,7 @@ fn connect(to: SocketAddr) -> TcpStream {
 
 /// Whoever comes next; a container that has failed never comes.
 #[track_caller]
-fn accept(listener: &TcpListener) -> TcpStream {
+pub fn accept(listener: &TcpListener) -> TcpStream {
     let mut set = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
     assert_eq!(poll(&mut set, PollTimeout::from(20_000u16)), Ok(1), "nobody has come");
     let client = listener.accept().unwrap().0;
@@ -117,7 +122,7 @@ fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 /// What a connection says until its end.
-fn rest(connection: &mut TcpStream) -> String {
+pub fn rest(connection: &mut TcpStream) -> String {
     let mut text = String::new();
     connection.read_to_string(&mut text).unwrap();
     text
@@ -130,32 +135,35 @@ fn reset(connection: TcpStream) {
 }
 
 /// Descriptors of the network's process.
-fn open_files(engine: &Engine) -> usize {
+pub fn open_files(engine: &Engine) -> usize {
     let path = format!("/proc/{}/fd", process(engine));
     std::fs::read_dir(&path).unwrap_or_else(|e| panic!("{path}: {e}")).count()
 }
 
-const MIB: usize = 1 << 20;
-/// In blocks of a mebibyte.
-const LARGE: usize = 1000;
+pub const MIB: usize = 1 << 20;
+
+/// What is much, in blocks of a mebibyte.
+fn large() -> usize {
+    if is_long() { 10_240 } else { 1000 }
+}
 
 /// The same as in [`PEER`].
-fn block() -> Vec<u8> {
+pub fn block() -> Vec<u8> {
     let base = (0..MIB - 8).map(|n| u8::try_from(n * 7 % 251).unwrap());
     [0; 8].into_iter().chain(base).collect()
 }
 
 fn send_blocks(to: &mut TcpStream) {
     let mut block = block();
-    for number in 0..LARGE {
+    for number in 0..large() {
         block[..8].copy_from_slice(&(number as u64).to_le_bytes());
         to.write_all(&block).unwrap();
     }
 }
 
-fn are_the_blocks(from: &mut TcpStream) {
+pub fn are_the_blocks(from: &mut TcpStream, count: usize) {
     let (mut block, mut got) = (block(), vec![0; MIB]);
-    for number in 0..LARGE {
+    for number in 0..count {
         block[..8].copy_from_slice(&(number as u64).to_le_bytes());
         from.read_exact(&mut got).unwrap();
         assert!(got == block, "block {number} is another");
@@ -165,10 +173,11 @@ fn are_the_blocks(from: &mut TcpStream) {
 #[test]
 fn a_gigabyte_comes_in_and_another_goes_out_unchanged_both_ways_at_once() {
     let engine = network!();
+    let large = large();
     let program = format!(
         "def one(s):
-    sender = threading.Thread(target=send_blocks, args=(s, {LARGE})); sender.start()
-    told = same_blocks(s, {LARGE}); sender.join(); s.sendall(told.encode()); s.close()
+    sender = threading.Thread(target=send_blocks, args=(s, {large})); sender.start()
+    told = same_blocks(s, {large}); sender.join(); s.sendall(told.encode()); s.close()
 serve(7000, one)"
     );
     let mut client = connect(serve(&engine, "in", "7000", &program));
@@ -179,7 +188,7 @@ serve(7000, one)"
             client.shutdown(std::net::Shutdown::Write).unwrap();
         })
     };
-    are_the_blocks(&mut client);
+    are_the_blocks(&mut client, large);
     sender.join().unwrap();
     assert_eq!(rest(&mut client), "same");
     engine.ok(&["rm", "-f", "-t", "0", "in"]);
@@ -187,12 +196,12 @@ serve(7000, one)"
     let (listener, port) = listen();
     let program = format!(
         "s = connect({port})
-send_blocks(s, {LARGE}); s.shutdown(socket.SHUT_WR)
-print(same_blocks(s, {LARGE}))"
+send_blocks(s, {large}); s.shutdown(socket.SHUT_WR)
+print(same_blocks(s, {large}))"
     );
     let running = go_out(&engine, &program);
     let mut server = accept(&listener);
-    are_the_blocks(&mut server);
+    are_the_blocks(&mut server, large);
     send_blocks(&mut server);
     server.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(running.wait().ok(), "same");
@@ -336,7 +345,7 @@ u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(('', 7000)); print(
 while True:
     d, a = u.recvfrom(65536); u.sendto(d, a)
 ";
-    let python = image("python:gz");
+    let python = image("python:zstd");
     let start = |publish: &str| {
         engine.ok(&["run", "-d", "-q", "--name", "echo", "-p", publish, &python, "python3", "-c", program]);
         eventually("it is ready", || engine.ok(&["logs", "echo"]) == "ready");
@@ -367,4 +376,33 @@ while True:
     engine.ok(&["rm", "-f", "-t", "0", "echo"]);
     start(&format!("{port}:7000/udp"));
     assert!(echoed(3), "the client's datagrams go to a container that is gone");
+}
+
+/// Connects, and sends the frame of its own SYN once more when the connection is there.
+const TWICE: &str = r"
+import socket, time
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); raw.bind(('eth0', 0)); raw.settimeout(10)
+s = connect(PORT)
+while True:
+    frame = raw.recv(65536)
+    if len(frame) > 47 and frame[12:14] == b'\x08\0' and frame[23] == 6 and frame[36:38] == (PORT).to_bytes(2, 'big') and frame[47] & 0x12 == 2: break
+for _ in range(3): raw.send(frame)
+time.sleep(1); s.sendall(b'x'); assert s.recv(1) == b'y'
+print('done')
+";
+
+#[test]
+fn a_syn_that_comes_again_is_not_another_connection() {
+    let engine = network!();
+    let (listener, port) = listen();
+    let program = TWICE.replace("PORT", &port.to_string());
+    let running = go_out_with(&engine, &["--cap-add", "NET_RAW"], &program);
+    let mut connection = accept(&listener);
+    let mut got = [0];
+    connection.read_exact(&mut got).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "there is a second connection");
+    connection.write_all(b"y").unwrap();
+    let output = running.wait();
+    assert_eq!(output.stdout.trim(), "done", "{output}");
 }

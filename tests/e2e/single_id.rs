@@ -140,3 +140,51 @@ fn owners_in_archives_are_remembered_and_exported_again() {
     assert_eq!((owner(" home/file"), owner(" copied/file")), ("5/6".into(), "0/0".into()));
     assert_eq!(engine.ok(&["diff", "c"]), "A /copied\nA /copied/file\nC /home\nA /home/file");
 }
+
+#[test]
+fn owners_that_a_build_gives_are_remembered_in_the_image() {
+    let engine = single!();
+    let folder = engine.folder("context");
+    let image = tiny();
+    let file = format!(
+        "FROM {image} AS one\nCOPY --chown=5:6 --chmod=4750 Dockerfile /x\nFROM {image}\n\
+         COPY --from=one /x /y\nRUN echo text > /z\n"
+    );
+    engine.file("context/Dockerfile", &file);
+    let id = engine.ok(&["build", "-q", &folder]);
+    let saved = engine.scratch().join("saved").display().to_string();
+    engine.ok(&["save", "-q", "--format", "oci-dir", "-o", &saved, &id]);
+    let list = format!(
+        "cd {saved}/blobs/sha256; for f in *; do tar --numeric-owner -tvf $f 2>/dev/null; done | grep -E ' [yz]$' | cut -c1-14,16-18"
+    );
+    let listed = crate::support::host(&list);
+    assert!(listed.contains("-rwsr-x--- 5/6") && listed.contains("-rw-r--r-- 0/0"), "{listed}");
+}
+
+#[test]
+fn modes_come_out_as_they_are_beside_a_remembered_owner() {
+    let engine = single!();
+    let folder = engine.folder("context");
+    let file = format!(
+        "FROM {}\nCOPY --chown=5:6 --chmod=4750 Dockerfile /kept\nCOPY --chown=5:6 --chmod=4750 Dockerfile /changed\n\
+         RUN chmod 1604 /changed\n",
+        tiny()
+    );
+    engine.file("context/Dockerfile", &file);
+    engine.ok(&["build", "-q", "-t", "owned", &folder]);
+    engine.ok(&["run", "-q", "--name", "c", "--network", "none", "owned", "sh", "-c", "chmod 2711 /kept"]);
+    let listed = |archive: &str| {
+        let list =
+            format!("tar --numeric-owner -tvf {archive} | grep -E ' (kept|changed)$' | cut -d' ' -f1,2");
+        crate::support::host(&list)
+    };
+    let output = engine.scratch().join("out.tar").display().to_string();
+    engine.ok(&["export", "-o", &output, "c"]);
+    assert_eq!(listed(&output), "-rw----r-T 5/6\n-rwx--s--x 5/6");
+    let files = engine.scratch().join("files.tar").display().to_string();
+    engine.ok(&["build", "-q", "-o", &format!("type=tar,dest={files}"), &folder]);
+    assert_eq!(listed(&files), "-rw----r-T 5/6\n-rwsr-x--- 5/6");
+    engine.ok(&["cp", "-a", "c:/kept", &folder]);
+    let mode = crate::support::host(&format!("stat -c %a {folder}/kept"));
+    assert_eq!(mode, "2711");
+}

@@ -3,22 +3,22 @@
 use crate::support::{Engine, busybox, debian, eventually, tiny};
 
 /// A service that says its own name, on port 80.
-const SERVE: &str = "mkdir /www; hostname > /www/index.html; exec busybox httpd -f -p 80 -h /www";
+pub const SERVE: &str = "mkdir /www; hostname > /www/index.html; exec busybox httpd -f -p 80 -h /www";
 
 /// Starts one in a Debian, with a resolver of its own and a bash that opens connections.
-fn start(engine: &Engine, name: &str, flags: &[&str]) {
+pub fn start(engine: &Engine, name: &str, flags: &[&str]) {
     let (image, busybox) = (debian(), format!("{}:/bin/busybox:ro", busybox().display()));
     let base = ["run", "-d", "-q", "--name", name, "--hostname", name, "-v", &busybox];
     engine.ok(&[&base[..], flags, &[&image, "sh", "-c", SERVE]].concat());
 }
 
 /// A script of bash that prints what the service of this name says, and fails where there is none.
-fn get(name: &str) -> String {
+pub fn get(name: &str) -> String {
     format!("exec 3<>/dev/tcp/{name}/80 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && tail -n 1 <&3")
 }
 
 /// What a script prints in a container that runs, once it succeeds: the service may not listen yet.
-fn asked(engine: &Engine, from: &str, script: &str) -> String {
+pub fn asked(engine: &Engine, from: &str, script: &str) -> String {
     let mut told = String::new();
     eventually(&format!("{from}: {script}"), || {
         let output = engine.run(&["exec", from, "timeout", "5", "bash", "-c", script]);

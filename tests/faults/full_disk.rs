@@ -98,6 +98,9 @@ fn with_nothing_free_all_that_makes_room_works_and_nothing_is_damaged() {
             "/a/f",
         ]);
         engine.ok(&["tag", &image, "another.test/name:1"]);
+        let context = engine.folder("context");
+        engine.file("context/Dockerfile", &format!("FROM {image}\nCOPY Dockerfile /\n"));
+        engine.ok(&["build", "-q", "-t", "another.test/built", &context]);
         eventually("there is ballast", || disk.host("test -e ballast/7").code == 0);
         disk.fill();
 
@@ -110,6 +113,7 @@ fn with_nothing_free_all_that_makes_room_works_and_nothing_is_damaged() {
             &["create", "--name", "new", "--network", "none", &image, "true"][..],
             &["volume", "create", "new"],
             &["tag", &image, "another.test/name:2"],
+            &["commit", "-q", "stopped", "another.test/name:3"],
         ] {
             engine.run(args).explains(125, &["no space", "fix: free some space"]);
         }
@@ -131,6 +135,11 @@ fn with_nothing_free_all_that_makes_room_works_and_nothing_is_damaged() {
         assert_eq!(engine.ok(&["volume", "ls", "-q"]), "");
         disk.fill();
         engine.ok(&["rmi", "another.test/name:1"]);
+        disk.fill();
+        engine.ok(&["rmi", "another.test/built"]);
+        disk.fill();
+        engine.ok(&["builder", "prune", "-f"]);
+        assert_eq!(engine.ok(&["builder", "du", "--format", "{{.ID}}"]), "");
         disk.fill();
         assert_eq!(engine.names(), ["running"]);
 

@@ -151,6 +151,22 @@ fn rm_of_a_running_container() {
 }
 
 #[test]
+fn commit() {
+    let image = tiny();
+    let change = "mkdir /d; echo x > /d/f; ln /d/f /d/g; rm /etc/group; echo y >> /etc/passwd";
+    matrix(world!(), &["commit", "-q", "victim", "made"], Action::Kill, |world| {
+        let args = ["run", "--network", "none", "--name", "victim", "-v", "/a", &image, "sh", "-c", change];
+        world.engine.ok(&args);
+    });
+}
+
+/// It goes on, whoever was killed.
+#[test]
+fn commit_of_a_running_container() {
+    matrix(world!(), &["commit", "-q", "--squash", "victim", "made"], Action::Kill, sleeper);
+}
+
+#[test]
 fn pull() {
     let world = world!();
     let other = world.other.clone();
@@ -209,5 +225,16 @@ fn prune_of_images() {
         // Without its only name it dangles.
         world.engine.ok(&["pull", "-q", &other]);
         world.engine.ok(&["untag", &other]);
+    });
+}
+
+#[test]
+fn prune_of_the_build_cache() {
+    matrix(world!(), &["builder", "prune", "-f", "-a"], Action::Kill, |world| {
+        let folder = world.engine.folder("context");
+        world.engine.file("context/file", "content");
+        world.engine.file("context/Dockerfile", &format!("FROM {}\nCOPY file /a\nCOPY file /b\n", tiny()));
+        let id = world.engine.ok(&["build", "-q", &folder]);
+        world.engine.ok(&["rmi", &id]);
     });
 }

@@ -102,12 +102,15 @@ impl World {
     pub fn clean(&self) {
         self.engine.ok(&["rm", "-f", "-a", "-t", "0"]);
         self.engine.ok(&["volume", "prune", "-f", "-a"]);
-        for name in [&self.other[..], "archived.test/other:1", "other.test/tag:1"] {
+        for name in [&self.other[..], "archived.test/other:1", "other.test/tag:1", "localhost/made"] {
             let gone = self.engine.run(&["rmi", "-f", name]);
             assert!(gone.code == 0 || gone.stderr.contains("no such image"), "{gone}");
         }
         if self.has_image_prune {
             self.engine.ok(&["image", "prune", "-f"]);
+        }
+        if !self.engine.is_podman() {
+            self.engine.ok(&["builder", "prune", "-a", "-f"]);
         }
     }
 
@@ -202,6 +205,9 @@ impl World {
             paths.retain(|path| {
                 !["layers", "blobs"].iter().any(|dir| path.starts_with(self.engine.data().join(dir)))
             });
+        }
+        for name in ["build-cache", "build-cache/steps", "locks/builds"] {
+            paths.remove(&self.engine.data().join(name));
         }
         // Where a running process's namespace can be joined: whoever ran last has left it.
         for name in ["userns.json", "userns.lock"] {

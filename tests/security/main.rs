@@ -12,6 +12,8 @@ mod archives;
 mod attack;
 mod binary;
 mod bombs;
+mod build_copies;
+mod building;
 mod cell;
 mod copying;
 mod credentials;

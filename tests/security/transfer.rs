@@ -245,3 +245,34 @@ fn a_helper_that_is_a_path_is_not_executed() {
         assert!(!made.exists());
     }
 }
+
+/// The same for an upload, which the registry may send anywhere.
+#[test]
+fn an_upload_that_is_sent_elsewhere_does_not_carry_credentials() {
+    let engine = Engine::new();
+    let (registry, elsewhere) = (Registry::start(), Registry::start());
+    let image = engine.add(&registry, "plain", &small());
+    engine.ok(&["pull", "-q", &image]);
+    registry.rule(wants_password);
+    let other = elsewhere.address().to_owned();
+    registry.rule(move |request| {
+        let location = format!("http://{other}/v2/stolen/blobs/uploads/1");
+        (request.method == "POST").then(|| Response::new(202, "").header("Location", &location))
+    });
+    elsewhere.rule(|request| {
+        let next = "/v2/stolen/blobs/uploads/2";
+        matches!(request.method.as_str(), "PATCH" | "PUT")
+            .then(|| Response::new(202, "").header("Location", next))
+    });
+    let target = format!("{}/pushed", registry.address());
+    let args = ["push", "-q", "--retry", "0", "--compression-level", "9"];
+    let output = engine.run(&[&args[..], &["--creds", "tester:open sesame", &image, &target]].concat());
+    assert_eq!(output.code, 125, "{output}");
+    let log = elsewhere.log();
+    assert!(log.iter().any(|request| request.method == "PATCH"), "it was sent the layer: {output}");
+    for request in log {
+        assert!(!request.headers.contains_key("authorization"), "{request:?}");
+        assert!(!request.headers.values().any(|value| value.contains(BASIC)), "{request:?}");
+    }
+    assert!(registry.log().iter().any(|request| request.headers.contains_key("authorization")));
+}

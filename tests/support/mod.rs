@@ -70,6 +70,11 @@ pub fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Whether there is time for the whole of what takes minutes (`CORACLE_TEST_LONG`).
+pub fn is_long() -> bool {
+    setting("CORACLE_TEST_LONG").is_some()
+}
+
 /// Whether a program is in the path.
 pub fn has_program(name: &str) -> bool {
     std::env::var_os("PATH")
@@ -97,6 +102,20 @@ impl Output {
     pub fn ok(self) -> String {
         assert!(self.code == 0, "{self}");
         self.stdout.trim_end_matches('\n').to_owned()
+    }
+
+    /// Standard error, then standard output, after making sure that the command succeeded.
+    #[track_caller]
+    pub fn all(self) -> String {
+        let stderr = self.stderr.clone();
+        stderr + &self.ok()
+    }
+
+    /// The same of a build: what its steps said is without the number and the time before it.
+    pub fn of_build(mut self) -> Output {
+        let lines = self.stderr.lines().map(|line| said_by_step(line).unwrap_or(line).to_owned() + "\n");
+        self.stdout = lines.collect::<String>() + &self.stdout;
+        self
     }
 
     /// Standard error, after making sure that the command ended with this code.
@@ -136,6 +155,15 @@ impl Output {
     }
 }
 
+/// What a step of a build said, if this is a line of that: `#2 0.123 said`.
+pub fn said_by_step(line: &str) -> Option<&str> {
+    let (number, rest) = line.strip_prefix('#')?.split_once(' ')?;
+    let (time, said) = rest.split_once(' ').unwrap_or((rest, ""));
+    let (seconds, thousandths) = time.split_once('.')?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    ([number, seconds, thousandths].into_iter().all(is_number)).then_some(said)
+}
+
 impl std::fmt::Display for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { code, stdout, stderr, what, .. } = self;
@@ -160,7 +188,19 @@ impl Running {
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let since = Instant::now();
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{what}: {error}"));
+        let mut child = loop {
+            match command.spawn() {
+                Ok(child) => break child,
+                // A program that a test has just written, while another thread's child still has it open.
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::ExecutableFileBusy
+                        && since.elapsed() < PATIENCE =>
+                {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => panic!("{what}: {error}"),
+            }
+        };
         let mut stdin = child.stdin.take().unwrap();
         let input = input.to_owned();
         // A command may end without reading its input.
