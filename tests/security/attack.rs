@@ -173,17 +173,19 @@ fn kill_all() {
     found(&format!("{:?}", nix::sys::signal::kill(all, nix::sys::signal::Signal::SIGKILL)));
 }
 
-/// Stops every process that comes, as soon as it comes.
+/// Stops every process that comes, as soon as it comes, until so long after the first one.
 fn stop_newcomers(seconds: u64) {
     let before: BTreeSet<i32> = pids().into_iter().collect();
-    for_seconds(seconds, || {
+    let mut first: Option<Instant> = None;
+    while first.is_none_or(|first| first.elapsed() < Duration::from_secs(seconds)) {
         for pid in pids().into_iter().filter(|pid| !before.contains(pid)) {
             let stop = nix::sys::signal::Signal::SIGSTOP;
             if nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), stop).is_ok() {
                 found("stopped");
+                first.get_or_insert_with(Instant::now);
             }
         }
-    });
+    }
 }
 
 /// With all that CAP_SYS_ADMIN in the container allows: takes every mount off, from the last to the first, and says
