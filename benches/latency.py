@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""How long commands take, beside bare crun and the floor: run, start, exec, ps, and with a hundred stopped containers.
-N=15 rounds."""
+"""How long commands take, beside bare crun and the floor: run without a network, on the default one (podman: by pasta, where
+it has it), and on one where another container is; start, exec, ps, and with a hundred stopped containers. N=15 rounds."""
 from lib import *
 
 N = int(os.environ.get("N", 15))
@@ -50,6 +50,17 @@ for engine in engines:
         return answer
 
     cases[f"{engine.name}: run -d"] = run_detached
+    if engine.is_podman:
+        pasta = engine.place.ask(argv=["sh", "-c", "command -v pasta"])["code"] == 0 and "version 4" not in engine.version
+        words = ["--network=pasta"] if pasta else []
+        cases[f"{engine.name}: run --rm {' '.join(words)} debian true"] = timed(engine.place, engine.argv("run", "--rm", *words, DEBIAN, "true"))
+    else:
+        # Nobody else is on the default network, so that its process starts and ends with each run.
+        cases[f"{engine.name}: run --rm debian true"] = timed(engine.place, engine.argv("run", "--rm", DEBIAN, "true"))
+        engine.run("network", "create", "bench-used")
+        engine.must("run", "-d", "--name", "networked", "--network", "bench-used", DEBIAN, "sleep", "100000")
+        cases[f"{engine.name}: run --rm --network used debian true"] = timed(
+            engine.place, engine.argv("run", "--rm", "--network", "bench-used", DEBIAN, "true"))
 removed = collections.defaultdict(list)
 for place in Place.known.values():
     if version := bare_crun(place):
@@ -61,6 +72,8 @@ cases["spawn /bin/true"] = timed(host, ["/bin/true"])
 
 results = interleave(cases, N)
 for engine in engines:
+    if not engine.is_podman:
+        engine.run("network", "rm", "-f", "-t", "0", "bench-used")
     results[f"{engine.name}: rm -f of a running one"] = removed[engine.name][1:]
 machine(engines)
 time_table(f"latency, ms ({N} rounds, interleaved)", dict(sorted(results.items())), floor)
