@@ -110,7 +110,16 @@ pub(super) fn push_image(
         let size = bytes.len() as u64;
         return Ok(Pushed { reference: name.clone(), digest, size, media_type: style.manifest() });
     }
-    let push = Push { layers, request, progress, repository: &repository, endpoint: &endpoint, name, known };
+    let push = Push {
+        layers,
+        request,
+        progress,
+        repository: &repository,
+        endpoint: &endpoint,
+        name,
+        by_digest,
+        known,
+    };
     let sent = push.layers(image)?;
     let config = images.blob(image.id)?;
     if Digest::of(&config) != image.id {
@@ -154,7 +163,16 @@ pub(super) fn push_layers(
     let others = others(&known, name);
     let client = Client::new(request.options.clone());
     let repository = client.repository_to_push(&endpoint, &name.familiar(), &others)?;
-    let push = Push { layers, request, progress, repository: &repository, endpoint: &endpoint, name, known };
+    let push = Push {
+        layers,
+        request,
+        progress,
+        repository: &repository,
+        endpoint: &endpoint,
+        name,
+        by_digest: false,
+        known,
+    };
     let sent = push.layers(&layers_only)?;
     let listed: Vec<_> = diff_ids.iter().filter_map(|layer| sent.get(layer).copied()).collect();
     let Documents { config, manifest } = documents(&listed)?;
@@ -287,6 +305,8 @@ struct Push<'a> {
     repository: &'a Repository<'a>,
     endpoint: &'a Endpoint,
     name: &'a Reference,
+    /// Whether the manifest is to be the stored one.
+    by_digest: bool,
     known: BTreeMap<Digest, Vec<Known>>,
 }
 
@@ -323,8 +343,8 @@ impl Push<'_> {
                 return Ok((known.blob, known.packing));
             }
         }
-        // The stored manifest lists the archive itself, and nothing else was asked for.
-        let is_plain = known.iter().any(|known| known.blob.digest == layer);
+        // As the manifest that has to be there lists it.
+        let is_plain = self.by_digest && known.iter().any(|known| known.blob.digest == layer);
         match is_plain {
             true => Ok((self.send(layer, None, stop)?, Packing::Plain)),
             false => {

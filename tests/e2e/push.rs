@@ -54,7 +54,7 @@ fn what_is_pushed_is_pulled_elsewhere_as_the_same_image() {
     assert_eq!(skopeo(&["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &name]), digest);
     let manifest = raw_manifest(&image);
     assert_eq!(manifest["mediaType"], "application/vnd.oci.image.manifest.v1+json");
-    assert_eq!(manifest["layers"][0]["mediaType"], "application/vnd.oci.image.layer.v1.tar");
+    assert_eq!(manifest["layers"][0]["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
     engine.run(&["push", &image, "oci:somewhere"]).explains(125, &["oci:", "coracle save"]);
     engine.run(&["push", "nothing", &image]).explains(125, &["no such image"]);
 }
