@@ -8,10 +8,10 @@ use crate::kernel::process::{self, Child, CloneFlags, Side};
 use crate::rooted_fs::Root;
 use crate::userns::IdMap;
 use rustix::fs::Mode;
-use rustix::process::{DumpableBehavior, Signal};
+use rustix::process::{DumpableBehavior, Signal, WaitId, WaitIdOptions, waitid};
 use rustix::termios::Winsize;
 use std::fs;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// The streams of a process without a terminal.
@@ -80,8 +80,14 @@ pub fn spawn(spec: &Spec, hooks: &Hooks<'_>) -> Result<(Child, Channel), Error> 
         Side::Parent(child) => {
             drop(inside);
             for (file, map) in [("uid_map", &hooks.maps.0), ("gid_map", &hooks.maps.1)] {
-                fs::write(format!("/proc/{}/{file}", child.pid), map.to_proc())
-                    .map_err(Error::step("write the container's id map"))?;
+                fs::write(format!("/proc/{}/{file}", child.pid), map.to_proc()).map_err(|error| {
+                    // What is left of a process that was killed belongs to the host's root.
+                    let has_ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+                    match waitid(WaitId::PidFd(child.pidfd.as_fd()), has_ended) {
+                        Ok(Some(_)) => Error::Vanished,
+                        _ => Error::step("write the container's id map")(error),
+                    }
+                })?;
             }
             Ok((child, outside))
         }
