@@ -5,6 +5,7 @@ use crate::container::create::ownership;
 use crate::container::session::Failure;
 use crate::kernel::process::{self, Child, Side};
 use crate::layers::LayerStore;
+use crate::network::{self, Networks};
 use crate::state::Paths;
 use crate::userns::{self, Identity};
 use rustix::process::{
@@ -12,46 +13,64 @@ use rustix::process::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::io::{PipeWriter, Read, Write};
+use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
 
-/// Keeps the user's namespace there while a build goes on: whoever needs it next joins it instead of making another, which
-/// takes two helpers. It ends with this, or with the build.
+/// Keeps what every step needs there while a build goes on: the user's namespace, which whoever needs it next joins instead
+/// of making another, which takes two helpers; and the networks that steps are on, whose processes would otherwise start
+/// and end with each step. It ends with this, or with the build.
 pub struct Keeper {
     child: Option<Child>,
-    // Whose end is what the keeper waits for.
-    hold: Option<PipeWriter>,
+    // Its end is what the keeper waits for; names of networks, a line each, are what it is told by it.
+    orders: Option<PipeWriter>,
+    networks: Vec<String>,
 }
 
 impl Keeper {
     /// Starts it. The caller has one thread. Where that cannot be, builds are slower.
     pub fn start(paths: &Paths, identity: &Identity) -> Self {
-        let none = Keeper { child: None, hold: None };
-        let Ok((mut ended, hold)) = std::io::pipe() else { return none };
+        let keeper = |child, orders| Keeper { child, orders, networks: Vec::new() };
+        let Ok((listen, orders)) = std::io::pipe() else { return keeper(None, None) };
         let parent = getpid();
         match process::fork() {
-            Err(_) => none,
-            Ok(Side::Parent(child)) => Keeper { child: Some(child), hold: Some(hold) },
+            Err(_) => keeper(None, None),
+            Ok(Side::Parent(child)) => keeper(Some(child), Some(orders)),
             Ok(Side::Child) => {
-                drop(hold);
+                drop(orders);
                 // A Ctrl-C is not for it, and a container that outlives it has nothing of it.
                 let _ = rustix::process::setsid();
                 let _ = process::set_title("coracle: user namespace of a build");
-                if userns::enter_alone_to_stay(paths, identity).is_ok() {
+                if userns::enter_to_keep(paths, identity).is_ok() {
                     // The pipe may have been inherited by what lasts longer. Set only now: it is lost with a change of
                     // credentials.
                     end_with(parent);
-                    let _ = ended.read(&mut [0]);
+                    let mut held = Vec::new();
+                    for name in BufReader::new(listen).lines().map_while(Result::ok) {
+                        // A step that cannot have it says why.
+                        if let Ok(network) = Networks::new(paths).find(&name) {
+                            held.extend(network::hold(paths, &network.config()));
+                        }
+                    }
                 }
                 process::exit_now(0)
             }
+        }
+    }
+
+    /// Keeps a network, too.
+    pub fn hold(&mut self, network: String) {
+        if !self.networks.contains(&network)
+            && let Some(orders) = &mut self.orders
+        {
+            let _ = orders.write_all(format!("{network}\n").as_bytes());
+            self.networks.push(network);
         }
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        drop(self.hold.take());
+        drop(self.orders.take());
         if let Some(child) = self.child.take() {
             let _ = rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL);
             let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);

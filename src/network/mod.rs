@@ -361,21 +361,34 @@ impl Lease {
     }
 
     fn connect(&self) -> Result<OwnedFd, Error> {
-        let connect = || control::connect(&self.folder).map_err(talk("connect to the network's process"));
-        if let Some(socket) = connect()? {
-            return Ok(socket);
-        }
-        let _lock = Lock::exclusive(&self.folder.join("lock"))?;
-        if let Some(socket) = connect()? {
-            return Ok(socket);
-        }
-        let mut config = self.config.clone();
-        if config.datapath == Datapath::Auto {
-            config.datapath = Datapath::of_environment()?;
-        }
-        start(&self.folder, &config)?;
-        connect()?.ok_or_else(|| talk("start the network's process")(io::ErrorKind::NotFound.into()))
+        connect(&self.folder, &self.config)
     }
+}
+
+/// Has a network's process there for as long as this is open, whoever is on the network, so that containers that come and go
+/// one after the other do not each start one. The caller is root in the user's namespace and has one thread.
+pub fn hold(paths: &Paths, config: &Config) -> Result<OwnedFd, Error> {
+    let folder = run_folder(paths, &config.id);
+    state::create_dir_private(&folder)?;
+    connect(&folder, config)
+}
+
+/// Connects to a network's process, which is started if there is none.
+fn connect(folder: &std::path::Path, config: &Config) -> Result<OwnedFd, Error> {
+    let connect = || control::connect(folder).map_err(talk("connect to the network's process"));
+    if let Some(socket) = connect()? {
+        return Ok(socket);
+    }
+    let _lock = Lock::exclusive(&folder.join("lock"))?;
+    if let Some(socket) = connect()? {
+        return Ok(socket);
+    }
+    let mut config = config.clone();
+    if config.datapath == Datapath::Auto {
+        config.datapath = Datapath::of_environment()?;
+    }
+    start(folder, &config)?;
+    connect()?.ok_or_else(|| talk("start the network's process")(io::ErrorKind::NotFound.into()))
 }
 
 fn take_address(

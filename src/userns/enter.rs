@@ -24,12 +24,10 @@ pub enum Namespace {
     Made,
 }
 
-/// The note that a long-lived process in U leaves for others to join it.
-#[derive(Serialize, Deserialize)]
+/// The note that says which processes, by pid and [`start_time`], are in U and last: who made it, and who keeps it.
+#[derive(Default, Serialize, Deserialize)]
 struct Note {
-    pid: i32,
-    start_time: u64,
-    uid_map: String,
+    processes: Vec<(i32, u64)>,
 }
 
 /// Whether this process is root in a user namespace that is not the host's.
@@ -91,9 +89,13 @@ pub fn enter(paths: &Paths, identity: &Identity) -> Result<Namespace, Error> {
     make(identity, || mapped_by_child(identity))
 }
 
-/// [`enter`] for a process that lasts, and that later ones may join.
-pub fn enter_alone_to_stay(paths: &Paths, identity: &Identity) -> Result<Namespace, Error> {
-    enter_to_stay(paths, identity, || mapped_by_child(identity))
+/// [`enter`] for a process that lasts and is no container's monitor: later ones may join it, whoever made the namespace.
+pub fn enter_to_keep(paths: &Paths, identity: &Identity) -> Result<(), Error> {
+    let _lock = making(paths)?;
+    if find(paths, identity)?.is_none() {
+        make(identity, || mapped_by_child(identity))?;
+    }
+    advertise(paths)
 }
 
 /// The helpers have no power over a namespace from within it: a child stays outside and runs them.
@@ -155,15 +157,19 @@ pub fn enter_to_stay<'a>(
     if let Some(found) = find(paths, identity)? {
         return Ok(found);
     }
-    let path = paths.run().join("userns.lock");
-    let _lock = Lock::exclusive(&path)
-        .map_err(|e| Error::step("wait for the user namespace")(io::Error::other(e)))?;
+    let _lock = making(paths)?;
     if let Some(found) = find(paths, identity)? {
         return Ok(found);
     }
     let made = make(identity, prepare)?;
     advertise(paths)?;
     Ok(made)
+}
+
+/// While this is held nobody else makes a namespace.
+fn making(paths: &Paths) -> Result<Lock, Error> {
+    Lock::exclusive(&paths.run().join("userns.lock"))
+        .map_err(|e| Error::step("wait for the user namespace")(io::Error::other(e)))
 }
 
 /// The namespace that this process is in already, or another process's, joined; none if there is none.
@@ -220,29 +226,38 @@ fn note_path(paths: &Paths) -> PathBuf {
     paths.run().join("userns.json")
 }
 
-/// Tells later processes of this user that they may join this one's namespace, for as long as it lives.
+/// Tells later processes of this user that they may join this one's namespace, for as long as it lives. The caller holds the
+/// lock.
 fn advertise(paths: &Paths) -> Result<(), Error> {
-    let read = |file: &str| fs::read_to_string(format!("/proc/self/{file}"));
+    let path = note_path(paths);
+    // One that cannot be read is as good as none.
+    let mut note: Note = state::read_json(&path).ok().flatten().unwrap_or_default();
+    note.processes.retain(|(pid, start)| start_time(*pid) == Some(*start));
     let pid = std::process::id().cast_signed();
-    let note = Note {
-        pid,
-        start_time: start_time(pid)
-            .ok_or_else(|| Error::step("read /proc")(io::Error::from(io::ErrorKind::NotFound)))?,
-        uid_map: read("uid_map").map_err(Error::step("read the id map"))?,
-    };
-    state::write_json(&note_path(paths), &note, Durability::Process)
+    let start =
+        start_time(pid).ok_or_else(|| Error::step("read /proc")(io::Error::from(io::ErrorKind::NotFound)))?;
+    note.processes.push((pid, start));
+    state::write_json(&path, &note, Durability::Process)
         .map_err(|e| Error::step("leave a note")(io::Error::other(e)))
 }
 
-/// The processes of this user in a namespace with the map that we would make: who made it, and for when that is gone, the
-/// monitor of every container, which has joined it. Looked for one after another, as they are asked for.
+/// The processes of this user in a namespace with the map that we would make: who has left a note; and for when those are
+/// gone, all that have joined it and last: the monitor of every container, the process of every network. Looked for one
+/// after another, as they are asked for.
 fn joinable_processes(paths: &Paths, identity: &Identity) -> impl Iterator<Item = OwnedFd> {
     let note: Option<Note> = state::read_json(&note_path(paths)).ok().flatten();
-    let maker = note.map(|note| (note.pid, note.start_time));
-    let containers =
-        std::iter::once_with(|| fs::read_dir(paths.run_containers()).into_iter().flatten().flatten());
-    let monitors = containers.flatten().filter_map(|container| Lock::holder(&container.path().join("lock")));
-    maker.into_iter().chain(monitors).filter_map(|(pid, start)| joinable(pid, start, identity))
+    let signed = |folder: PathBuf, lock: &'static str| {
+        let entries = std::iter::once_with(move || fs::read_dir(folder).into_iter().flatten().flatten());
+        entries.flatten().filter_map(move |entry| Lock::holder(&entry.path().join(lock)))
+    };
+    let monitors = signed(paths.run_containers(), "lock");
+    let networks = signed(paths.run().join("networks"), "process");
+    note.unwrap_or_default()
+        .processes
+        .into_iter()
+        .chain(monitors)
+        .chain(networks)
+        .filter_map(|(pid, start)| joinable(pid, start, identity))
 }
 
 /// A process, if it is the one that started then, and in such a namespace.

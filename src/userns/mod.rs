@@ -8,7 +8,8 @@
 //!
 //! 1. this process is root in such a namespace already (`coracle unshare`, or a monitor);
 //! 2. a live process of this user is in one: the monitor that made it leaves a note in the run root, and is joined by pidfd;
-//!    when it is gone, the monitor of any other container is, so that there never is a second one beside it;
+//!    when it is gone, whoever else lasts in it is (any container's monitor, any network's process, a build's keeper), so that
+//!    there never is a second one beside it;
 //! 3. make one. Its map can only be written by the set-uid helpers `newuidmap` and `newgidmap`, which are started
 //!    both at once, from outside the new namespace.
 //!
@@ -22,7 +23,7 @@
 mod enter;
 mod ids;
 
-pub use enter::{Mapper, Namespace, enter, enter_alone_to_stay, enter_to_stay, is_inside, join, start_time};
+pub use enter::{Mapper, Namespace, enter, enter_to_keep, enter_to_stay, is_inside, join, start_time};
 pub(crate) use ids::find_helper;
 pub use ids::{IdMap, IdRange, Identity, Mode, container_map, split};
 

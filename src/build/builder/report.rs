@@ -27,6 +27,8 @@ pub(super) enum Said {
     },
     /// It is not in the cache.
     Making,
+    /// It will be on these networks.
+    Connecting(Vec<String>),
     /// A cache elsewhere has failed, for this reason.
     Useless {
         /// Its place among them.

@@ -1,5 +1,6 @@
 //! RUN.
 
+use super::report::Said;
 use super::{Builder, Stage};
 use crate::build::Error;
 use crate::build::cache::{key, layers_text};
@@ -8,6 +9,7 @@ use crate::build::dockerfile::scope::PROXY_ARGS;
 use crate::build::dockerfile::{Instruction, ast};
 use crate::build::metadata::Reading;
 use crate::build::run::{Ran, Run};
+use crate::container::networks::joined;
 use crate::container::request::NetworkMode;
 use crate::image;
 use std::collections::BTreeMap;
@@ -87,6 +89,9 @@ impl Builder<'_> {
         };
         let (layers, shown) = (stage.layers().to_vec(), words.join(" "));
         let made = self.made(at, &instruction.head.text, key, |builder| {
+            let networks = joined(&network).into_iter().map(|joined| joined.network).collect();
+            // Whoever does not hear it starts them anew.
+            let _ = builder.say(&Said::Connecting(networks));
             let ready = builder.ready(reading, &planned)?;
             let options = builder.options;
             let output = &mut |is_error, bytes: &[u8]| builder.output(is_error, bytes);
