@@ -2,6 +2,7 @@
 
 use super::Error;
 use crate::container::create::ownership;
+use crate::container::monitor;
 use crate::container::session::Failure;
 use crate::kernel::process::{self, Child, Side};
 use crate::layers::LayerStore;
@@ -37,10 +38,10 @@ impl Keeper {
             Ok(Side::Parent(child)) => keeper(Some(child), Some(orders)),
             Ok(Side::Child) => {
                 drop(orders);
-                // A Ctrl-C is not for it, and a container that outlives it has nothing of it.
-                let _ = rustix::process::setsid();
-                let _ = process::set_title("coracle: user namespace of a build");
-                if userns::enter_to_keep(paths, identity).is_ok() {
+                // A Ctrl-C is not for it, and a network's process may outlive the build.
+                if monitor::leave_cli("keeper of a build").is_ok()
+                    && userns::enter_to_keep(paths, identity).is_ok()
+                {
                     // The pipe may have been inherited by what lasts longer. Set only now: it is lost with a change of
                     // credentials.
                     end_with(parent);

@@ -304,7 +304,7 @@ fn give_away(stdio: &sandbox::Stdio, maps: &(IdMap, IdMap)) {
 }
 
 /// A process that outlives the CLI is nobody's job: its own session, no terminal, no working directory that could be in the way.
-pub(super) fn leave_cli(title: &str) -> Result<(), Error> {
+pub fn leave_cli(title: &str) -> Result<(), Error> {
     rustix::process::setsid().map_err(Error::io("make a session"))?;
     rustix::process::chdir("/").map_err(Error::io("change to /"))?;
     // Its files and its socket are the user's alone (SECURITY row 16), whatever the CLI's umask is.

@@ -2,12 +2,14 @@
 
 use crate::build::{context, inside, last, text};
 use crate::support::terminal::Terminal;
-use crate::support::{Engine, Output, eventually, exit_code, host, image, said_by_step};
+use crate::support::{Engine, Output, Running, eventually, exit_code, host, image, said_by_step};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 fn build(engine: &Engine, context: &Path, flags: &[&str]) -> Output {
     engine.run(&[&["build"], flags, &[text(context)]].concat()).of_build()
@@ -479,5 +481,28 @@ fn a_shell_is_opened_in_the_state_that_a_failed_step_left() {
     terminal.type_in("exit 7\n");
     terminal.expect("exit code: 3");
     assert_eq!(terminal.wait(), 1);
+    assert_clean(&engine);
+}
+
+/// Which processes of networks there are, by what they say of themselves.
+fn network_processes(engine: &Engine) -> BTreeSet<String> {
+    let folders = fs::read_dir(engine.run_root().join("networks")).into_iter().flatten().flatten();
+    let signed = folders.filter_map(|folder| fs::read_to_string(folder.path().join("process")).ok());
+    signed.filter(|process| !process.is_empty()).collect()
+}
+
+#[test]
+fn the_steps_of_a_build_share_one_process_of_their_network() {
+    let engine = engine!();
+    let dockerfile = "FROM TINY\nRUN sleep 1\nRUN sleep 1; true\nRUN sleep 1; ip link show eth0\n";
+    let folder = context(&engine, "plain", &[("Dockerfile", dockerfile)]);
+    let mut running = Running::start(engine.command(&["build", text(&folder)]), b"");
+    let mut seen = BTreeSet::new();
+    while running.child.try_wait().unwrap().is_none() {
+        seen.extend(network_processes(&engine));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running.wait().ok();
+    assert_eq!(seen.len(), 1, "{seen:?}");
     assert_clean(&engine);
 }
