@@ -40,7 +40,7 @@ pub mod store;
 
 pub use mounting::in_one_line;
 
-use crate::diagnose::{Diagnose, EXIT_OURS};
+use crate::diagnose::{Diagnose, EXIT_OURS, TakenPort};
 use id::ContainerId;
 
 /// Why something cannot be done with a container.
@@ -160,6 +160,14 @@ impl Diagnose for Error {
             Error::Files(e) => e.fix(),
             Error::Failure(e) => e.fix(),
             Error::Io { .. } => None,
+        }
+    }
+
+    fn taken_port(&self) -> Option<TakenPort> {
+        match self {
+            Error::Network(e) => e.taken_port(),
+            Error::Failure(e) => e.taken_port(),
+            _ => None,
         }
     }
 

@@ -15,6 +15,7 @@
 mod address;
 mod control;
 mod guard;
+pub mod ports;
 mod process;
 mod record;
 mod subnet6;
@@ -29,7 +30,7 @@ pub use process::{hear_for_fuzzing, read_for_fuzzing};
 pub use record::{Listed, Network, Networks, NewNetwork, Routes};
 pub use subnet6::{Subnet6, V6};
 
-use crate::diagnose::Diagnose;
+use crate::diagnose::{Diagnose, TakenPort};
 use crate::kernel::process::{Side, close_all_from, exit_now, fork, set_title};
 use crate::netlink::link::mac_of;
 use crate::state::{self, Lock, Paths};
@@ -142,6 +143,9 @@ pub enum Error {
     /// Nobody can come in there.
     #[error("ports of a container on the internal network {0} cannot be published")]
     PublishInternal(String),
+    /// A port that was to be published is somebody else's.
+    #[error("cannot publish port {0}: it is in use")]
+    PortTaken(TakenPort),
     /// It cannot be talked to.
     #[error("cannot {action}")]
     Talk {
@@ -165,6 +169,7 @@ impl Diagnose for Error {
                       or use --network host or --network none"
                     .into(),
             }),
+            Error::PortTaken(_) => Some("choose another port on the host, or none: '-p CONTAINER_PORT'".into()),
             Error::Process { what, errno: nix::libc::EADDRINUSE, .. } if what.contains("port") => {
                 Some("choose another port on the host; 'ss -lntup' tells who has this one".into())
             }
@@ -195,6 +200,13 @@ impl Diagnose for Error {
             | Error::NoIpv6
             | Error::Talk { .. } => None,
             Error::Nameless(_) => Some("use a network that 'coracle network create' has made".into()),
+        }
+    }
+
+    fn taken_port(&self) -> Option<TakenPort> {
+        match self {
+            Error::PortTaken(port) => Some(*port),
+            _ => None,
         }
     }
 }
@@ -496,7 +508,8 @@ impl Member {
                 }
                 Ok(Some((Attached::Yes(publish), _))) => return Ok(publish),
                 Ok(Some((Attached::No { what, why, errno }, _))) => {
-                    return Err(Error::Process { what, why, errno });
+                    let taken = ports::first_taken(publish).filter(|_| errno == nix::libc::EADDRINUSE);
+                    return Err(taken.map_or(Error::Process { what, why, errno }, Error::PortTaken));
                 }
                 // Its last container had gone just before ours came.
                 Ok(None) => self.socket = self.lease.connect()?,

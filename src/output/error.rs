@@ -1,6 +1,7 @@
 //! The one place that prints errors: what failed, why, and what to do about it.
 
 use crate::diagnose::{Diagnose, EXIT_OURS};
+use crate::network::ports;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -69,6 +70,11 @@ pub fn page(error: &anyhow::Error, lookup: Lookup, colour: bool) -> String {
             let _ = writeln!(page, "  {bold}cause:{plain} {text}");
         }
         above = text;
+    }
+    if let Some(port) = error.chain().filter_map(lookup).find_map(|error| error.taken_port())
+        && let Some((pid, name)) = ports::owner(&port)
+    {
+        let _ = writeln!(page, "  {bold}cause:{plain} {} (pid {pid}) has it", tidy(&name));
     }
     if let Some(fix) = error.chain().filter_map(lookup).find_map(|error| error.fix()) {
         let _ = writeln!(page, "  {bold}fix:{plain} {}", fix.replace('\n', "\n       "));

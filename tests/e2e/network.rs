@@ -209,8 +209,18 @@ fn a_port_that_is_taken_or_not_ours_is_explained() {
     let engine = network!();
     let taken = TcpListener::bind("0.0.0.0:0").unwrap();
     let publish = format!("{}:80", taken.local_addr().unwrap().port());
-    engine.run(&["run", "--rm", "-p", &publish, &tiny(), "true"]).explains(125, &["port", "in use", "fix"]);
+    let ours = format!("(pid {}) has it", std::process::id());
+    engine.run(&["run", "--rm", "-p", &publish, &tiny(), "true"]).explains(
+        125,
+        &[&format!("port {}/tcp", taken.local_addr().unwrap().port()), "in use", &ours, "fix"],
+    );
     assert!(engine.names().is_empty());
+    let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    engine.ok(&["run", "-d", "-p", &format!("{datagrams}:80/udp"), &tiny(), "sleep", "100"]);
+    engine
+        .run(&["run", "--rm", "-p", &format!("{datagrams}:80/udp"), &tiny(), "true"])
+        .explains(125, &[&format!("port {datagrams}/udp"), "coracle: network bridge (pid "]);
+    engine.ok(&["rm", "-f", "-t", "0", "-a"]);
     let lowest = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     require!(lowest.trim().parse::<u16>().unwrap() > 81, "low ports are everybody's here");
     engine

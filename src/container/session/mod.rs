@@ -21,7 +21,7 @@ pub use client::{Client, Ending, Interaction};
 pub use pump::{Companion, Ended, Pump, Streams, Undelivered, make_streams};
 pub use wire::Frame;
 
-use crate::diagnose::{Diagnose, EXIT_OURS};
+use crate::diagnose::{Diagnose, EXIT_OURS, TakenPort};
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::fmt;
@@ -33,17 +33,19 @@ pub struct Failure {
     cause: Option<Box<Failure>>,
     fix: Option<String>,
     code: u8,
+    taken_port: Option<TakenPort>,
 }
 
 impl Failure {
     /// From any room's error.
     pub fn of(error: &dyn Diagnose) -> Self {
-        Self { fix: error.fix(), code: error.exit_code(), ..Self::bare(error) }
+        let (fix, code, taken_port) = (error.fix(), error.exit_code(), error.taken_port());
+        Self { fix, code, taken_port, ..Self::bare(error) }
     }
 
     fn bare(error: &dyn Error) -> Self {
         let cause = error.source().map(|cause| Box::new(Self::bare(cause)));
-        Self { what: error.to_string(), cause, fix: None, code: EXIT_OURS }
+        Self { what: error.to_string(), cause, fix: None, code: EXIT_OURS, taken_port: None }
     }
 }
 
@@ -62,6 +64,10 @@ impl Error for Failure {
 impl Diagnose for Failure {
     fn fix(&self) -> Option<String> {
         self.fix.clone()
+    }
+
+    fn taken_port(&self) -> Option<TakenPort> {
+        self.taken_port
     }
 
     fn exit_code(&self) -> u8 {
