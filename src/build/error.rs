@@ -6,7 +6,7 @@ use crate::diagnose::Diagnose;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why an image cannot be built. All of them end the command with 1, as docker's.
+/// Why an image cannot be built. As docker's, they end the command with 1, or with 128 and the signal's number.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The Dockerfile, or what one of its instructions came to.
@@ -40,7 +40,7 @@ pub enum Error {
     State(#[from] crate::state::Error),
     /// A signal asked for its end.
     #[error("the build was interrupted")]
-    Interrupted,
+    Interrupted(i32),
     /// Warnings, where the Dockerfile says that they are errors.
     #[error("{0}")]
     Check(String),
@@ -122,11 +122,14 @@ impl Diagnose for Error {
             Error::Check(_) => {
                 Some("mend what the warnings say, or take error=true out of the check directive".into())
             }
-            Error::Io { .. } | Error::File { .. } | Error::Interrupted => None,
+            Error::Io { .. } | Error::File { .. } | Error::Interrupted(_) => None,
         }
     }
 
     fn exit_code(&self) -> u8 {
-        1
+        match self {
+            Error::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(1),
+            _ => 1,
+        }
     }
 }

@@ -199,7 +199,7 @@ impl ImageStore {
 
     /// Removes files that killed processes left half written.
     pub fn sweep(&self) -> Result<(), state::Error> {
-        for folder in [self.names_dir(), self.ids_dir(), self.paths().blobs()] {
+        for folder in [self.names_dir(), self.ids_dir(), self.lists_dir(), self.paths().blobs()] {
             state::sweep_temporary(&folder)?;
         }
         Ok(())

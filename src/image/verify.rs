@@ -60,8 +60,15 @@ pub struct Repaired {
     pub done: bool,
 }
 
-/// Looks at everything; `jobs` layers at a time. The caller is root of the user's namespace.
-pub fn verify(images: &ImageStore, layers: &LayerStore, jobs: usize) -> Result<Vec<Fault>, Error> {
+/// Looks at everything; `jobs` layers at a time. `depends` says whether a container needs a layer. A layer that a power cut
+/// overtook, and that nobody needs, is no fault: it does not count, and goes with the next garbage. The caller is root of
+/// the user's namespace.
+pub fn verify(
+    images: &ImageStore,
+    layers: &LayerStore,
+    depends: &dyn Fn(Digest) -> bool,
+    jobs: usize,
+) -> Result<Vec<Fault>, Error> {
     // Nothing is collected meanwhile.
     let _pin = images.pin()?;
     let mut faults = Vec::new();
@@ -110,7 +117,8 @@ pub fn verify(images: &ImageStore, layers: &LayerStore, jobs: usize) -> Result<V
             Err(error) => fault(What::Document(digest), chain(&error)),
         }
     }
-    let mut all: BTreeSet<Digest> = layers.list()?.into_iter().collect();
+    let counts = |layer: &Digest| needed.contains_key(layer) || layers.contains(*layer) || depends(*layer);
+    let mut all: BTreeSet<Digest> = layers.list()?.into_iter().filter(counts).collect();
     all.extend(needed.keys());
     faults.extend(verify_layers(layers, all, jobs));
     Ok(faults)

@@ -74,9 +74,36 @@ fn independent_stages_overlap_and_a_killed_build_leaves_nothing() {
         let kill = Command::new("kill").args(["-s", signal, &build.id().to_string()]).status().unwrap();
         assert!(kill.success());
         let ended = build.wait().unwrap();
-        assert_eq!(exit_code(ended), if signal == "KILL" { 137 } else { 1 });
+        assert_eq!(exit_code(ended), if signal == "KILL" { 137 } else { 130 });
         nothing_is_left(&engine, "61731");
     }
+}
+
+/// The terminal's SIGINT goes to all processes of the build at once.
+#[test]
+fn ctrl_c_ends_the_build_and_keeps_what_was_finished() {
+    let engine = engine!();
+    let folder = two(
+        &engine,
+        "ctrl-c",
+        "echo finished > /finished",
+        "trap '' INT TERM; echo other-\"$((1 + 1))\"; sleep 61733",
+    );
+    for form in ["plain", "tty"] {
+        let args = ["build", "--network", "none", "--jobs", "1", "--progress", form, text(&folder)];
+        let mut terminal = Terminal::start(&engine.command(&args), 24, 120);
+        terminal.expect("other-2");
+        terminal.type_in("\x03");
+        assert_eq!(terminal.wait(), 130, "{}", terminal.screen());
+        nothing_is_left(&engine, "61733");
+        assert!(terminal.screen().contains("the build was interrupted"), "{}", terminal.screen());
+        assert!(terminal.is_cooked());
+        assert_eq!(engine.ok(&["image", "ls", "-aq", "--filter", "dangling=true"]), "");
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(text(engine.data())), "{mounts}");
+    }
+    let next = plain(&engine, &folder, &["--network", "none", "--target", "one"]);
+    assert_eq!(steps(&next.stderr), [(true, "RUN echo finished > /finished")]);
 }
 
 #[test]

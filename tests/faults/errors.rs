@@ -8,7 +8,7 @@ use crate::world::World;
 use nix::errno::Errno;
 
 /// The same for what is not somebody else's: relative paths are those of a layer, or of the container's root.
-fn own_failure(world: &World, call: &Call) -> Option<Errno> {
+pub fn own_failure(world: &World, call: &Call) -> Option<Errno> {
     failure(call).filter(|_| !call.path.starts_with('/') || world.is_ours(&call.path))
 }
 

@@ -170,3 +170,54 @@ fn a_pull_that_does_not_fit_leaves_nothing_and_says_what_to_do() {
     eventually("all is given back", || used() <= before + 64);
     assert_eq!(engine.sh(&[], "echo works"), "works");
 }
+
+#[test]
+fn a_build_that_does_not_fit_leaves_what_was_finished_and_says_what_to_do() {
+    let disk = match SmallDisk::new("size=24m,nr_inodes=3000") {
+        Ok(disk) => disk,
+        Err(why) => return skip(&why),
+    };
+    let engine = &disk.engine;
+    let used = || disk.host("du -sk . | cut -f1").ok().parse::<u32>().unwrap();
+    let image = tiny();
+    engine.ok(&["pull", "-q", &image]);
+    eventually("there is ballast", || disk.host("test -e ballast/7").code == 0);
+    let folder = engine.folder("context");
+    std::fs::write(engine.scratch().join("context/big"), vec![b'x'; 32 << 20]).unwrap();
+    let first = format!("FROM {image}\nRUN echo first > /first\n");
+    let write = |last: &str| drop(engine.file("context/Dockerfile", &format!("{first}{last}\n")));
+    let args = ["build", "--network", "none", "--progress", "plain", "-t", "made", &folder];
+    write("RUN echo second > /second");
+    disk.fill();
+    engine.run(&args).explains(1, &["no space", "fix: free some space"]);
+    disk.empty();
+    engine.ok(&args);
+    engine.ok(&["rmi", "made"]);
+    let before = used();
+    let steps = [
+        ("COPY big /", "no space"),
+        ("RUN cat /dev/zero > /big", "No space left on device"),
+        (
+            "RUN i=0; while : > /$i; do i=$((i + 1)); head -c 65536 /dev/zero > /$i; done",
+            "No space left on device",
+        ),
+    ];
+    for (last, why) in steps {
+        write(last);
+        let output = engine.run(&args);
+        assert!(output.stderr.contains("#2 CACHED\n"), "{output}");
+        assert!(!last.starts_with("COPY") || output.stderr.contains("fix: free some space"), "{output}");
+        output.explains(1, &["Dockerfile:3:1", why]);
+        assert_eq!(engine.run(&["image", "exists", "made"]).code, 1);
+        assert!(engine.names().is_empty());
+        eventually("all is given back", || used() <= before + 64);
+        engine.ok(&["store", "verify"]);
+    }
+    write("COPY big /");
+    let larger = format!("mount -o remount,size=160m {}", engine.data().display());
+    disk.host(&larger).ok();
+    engine.ok(&args);
+    let size = ["run", "--rm", "--network", "none", "made", "stat", "-c", "%s", "/first", "/big"];
+    assert_eq!(engine.ok(&size), "6\n33554432");
+    engine.ok(&["store", "verify"]);
+}

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 use rustix::fs::OFlags;
 use std::collections::HashMap;
 use std::fmt;
@@ -62,6 +62,8 @@ pub enum Action {
     Kill,
     /// SIGKILL to all processes that the command has, before the call is done.
     KillAll,
+    /// SIGINT to those that a Ctrl-C reaches, before the call is done.
+    Interrupt,
     /// The call is not done and fails so.
     Fail(Errno),
 }
@@ -287,6 +289,16 @@ impl Tracer<'_> {
         }
     }
 
+    /// The processes of the command's own process group: whoever made a session of its own has left it.
+    fn interrupt(&self) {
+        let group = getpgid(Some(self.root));
+        for (pid, _) in self.tracees.iter().filter(|(_, tracee)| tracee.is_thread_of.is_none()) {
+            if getpgid(Some(*pid)) == group {
+                let _ = kill(*pid, Signal::SIGINT);
+            }
+        }
+    }
+
     fn system_call(&mut self, pid: Pid) {
         use nix::libc::{PTRACE_SYSCALL_INFO_ENTRY, PTRACE_SYSCALL_INFO_EXIT};
         let Ok(regs) = ptrace::getregs(pid) else { return };
@@ -335,6 +347,7 @@ impl Tracer<'_> {
                 let _ = kill(tracee.is_thread_of.unwrap_or(pid), Signal::SIGKILL);
             }
             Action::KillAll => self.kill_all(),
+            Action::Interrupt => self.interrupt(),
             Action::Fail(errno) => {
                 tracee.fails = Some(errno);
                 if let Ok(mut regs) = ptrace::getregs(pid) {

@@ -21,6 +21,11 @@ pub fn sample(calls: &[Call]) -> Vec<&Call> {
 
 /// Stops `args` at its points, after `prepare` each time.
 pub fn matrix(world: World, args: &[&str], action: Action, prepare: impl Fn(&World)) {
+    matrix_and(world, args, action, prepare, nothing);
+}
+
+/// The same, and `next` has to work each time.
+fn matrix_and(world: World, args: &[&str], action: Action, prepare: impl Fn(&World), next: impl Fn(&World)) {
     prepare(&world);
     let (whole, output) = world.trace(args, Fault::None, None);
     assert_eq!(whole.code, 0, "{args:?}: {output}");
@@ -29,6 +34,7 @@ pub fn matrix(world: World, args: &[&str], action: Action, prepare: impl Fn(&Wor
         prepare(world);
         let (traced, output) = world.trace(args, Fault::At(&call.point, action), None);
         assert!(!output.contains("panicked"), "{output}");
+        next(world);
         world.must_be_sound(&traced.processes);
         traced.hit
     });
@@ -236,5 +242,56 @@ fn prune_of_the_build_cache() {
         world.engine.file("context/Dockerfile", &format!("FROM {}\nCOPY file /a\nCOPY file /b\n", tiny()));
         let id = world.engine.ok(&["build", "-q", &folder]);
         world.engine.ok(&["rmi", &id]);
+    });
+}
+
+#[test]
+fn push() {
+    let world = world!();
+    let registry = setting("CORACLE_TEST_REGISTRY").expect("checked by world!()");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let name = format!("{registry}/push/killed-{}-{}", std::process::id(), now.as_nanos());
+    let args = ["push", "-q", "localhost/made", &name];
+    let made = |world: &World| {
+        // Nobody has this layer yet.
+        let content = format!("{:?}", std::time::Instant::now());
+        world.engine.ok(&["create", "--network", "none", "--name", "victim", &tiny(), "true"]);
+        world.engine.ok(&["cp", &world.engine.file("content", &content), "victim:/etc/content"]);
+        world.engine.ok(&["commit", "-q", "victim", "made"]);
+    };
+    matrix_and(world, &args, Action::Kill, made, |world| {
+        world.engine.ok(&args);
+        let id = |image: &str| world.engine.ok(&["image", "inspect", "--format", "{{.Id}}", image]);
+        let made = id("made");
+        world.engine.ok(&["rmi", "made"]);
+        world.engine.ok(&["pull", "-q", &name]);
+        assert_eq!(id(&name), made);
+        world.engine.ok(&["rmi", &name]);
+    });
+}
+
+#[test]
+fn a_list_that_is_made() {
+    let image = tiny();
+    let args = ["manifest", "create", "made", &image];
+    matrix_and(world!(), &args, Action::Kill, nothing, |world| {
+        world.engine.ok(&["manifest", "create", "--amend", "made"]);
+    });
+}
+
+#[test]
+fn a_list_that_is_added_to() {
+    let image = tiny();
+    let args = ["manifest", "add", "--annotation", "a=b", "made", &image];
+    let entries = |world: &World| {
+        let list = world.engine.ok(&["manifest", "inspect", "made"]);
+        let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        list["manifests"].as_array().map_or(0, Vec::len)
+    };
+    let empty = |world: &World| drop(world.engine.ok(&["manifest", "create", "made"]));
+    matrix_and(world!(), &args, Action::Kill, empty, |world| {
+        assert!(entries(world) <= 1);
+        world.engine.ok(&args);
+        assert_eq!(entries(world), 1);
     });
 }

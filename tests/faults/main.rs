@@ -20,6 +20,7 @@ macro_rules! world {
     };
 }
 
+mod builds;
 mod errors;
 mod full_disk;
 mod injector;

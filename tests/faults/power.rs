@@ -8,21 +8,26 @@
 //! * *early names*: everything is as it was when something was synced last, and of files that were not synced by then
 //!   nothing but the name.
 
+use crate::builds::Build;
 use crate::injector::{Action, Call, Fault};
 use crate::kills::{SLEEP, check, nothing, sample};
 use crate::support::{Engine, tiny};
 use crate::world::{World, as_root};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What would be lost now.
 struct Disk<'a> {
     engine: &'a Engine,
     /// Inodes of files with data that is nowhere but in memory.
     unsynced: BTreeSet<u64>,
+    /// When all was synced last: what containers write is not traced, and is as new as its files say.
+    all_synced: SystemTime,
     /// The data root when something was synced last, if anything was.
     synced: PathBuf,
     keeps_synced: bool,
@@ -30,8 +35,13 @@ struct Disk<'a> {
 
 impl<'a> Disk<'a> {
     fn new(engine: &'a Engine, keeps_synced: bool) -> Self {
-        let disk =
-            Self { engine, unsynced: BTreeSet::new(), synced: engine.scratch().join("synced"), keeps_synced };
+        let disk = Self {
+            engine,
+            unsynced: BTreeSet::new(),
+            all_synced: SystemTime::now(),
+            synced: engine.scratch().join("synced"),
+            keeps_synced,
+        };
         if keeps_synced {
             disk.keep();
         }
@@ -56,6 +66,7 @@ impl<'a> Disk<'a> {
             }
             "syncfs" => {
                 self.unsynced.clear();
+                self.all_synced = SystemTime::now();
                 self.keep();
             }
             _ => {}
@@ -72,14 +83,25 @@ impl<'a> Disk<'a> {
 
     fn paths_of_unsynced(&self) -> Vec<PathBuf> {
         let mut paths = Vec::new();
-        let is_torn = |path: &Path| {
-            fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && self.unsynced.contains(&m.ino()))
-        };
-        crate::world::walk(self.engine.data(), 12, &mut |path| {
-            if is_torn(path) {
-                paths.push(path.strip_prefix(self.engine.data()).unwrap().to_owned());
+        let synced = self.all_synced.duration_since(UNIX_EPOCH).unwrap();
+        let synced = (i64::try_from(synced.as_secs()).unwrap(), i64::from(synced.subsec_nanos()));
+        let mut folders = vec![self.engine.data().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+                let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+                let inside = path.strip_prefix(self.engine.data()).unwrap();
+                let is_containers = inside
+                    .components()
+                    .any(|part| ["fs", "upper"].map(OsStr::new).contains(&part.as_os_str()));
+                let is_torn = self.unsynced.contains(&meta.ino())
+                    || (is_containers && (meta.ctime(), meta.ctime_nsec()) > synced);
+                if meta.is_dir() {
+                    folders.push(path);
+                } else if meta.is_file() && is_torn {
+                    paths.push(inside.to_owned());
+                }
             }
-        });
+        }
         paths
     }
 
@@ -119,6 +141,17 @@ fn tear(engine: &Engine, root: &Path, files: &[PathBuf]) {
 
 /// Cuts the power at points of `args`, under both extremes; and after its end, when `kept` must hold.
 fn matrix(world: World, args: &[&str], prepare: impl Fn(&World), kept: impl Fn(&World)) {
+    matrix_and(world, args, prepare, kept, nothing);
+}
+
+/// The same, and `next` has to work after each cut.
+fn matrix_and(
+    world: World,
+    args: &[&str],
+    prepare: impl Fn(&World),
+    kept: impl Fn(&World),
+    next: impl Fn(&World),
+) {
     let mut calls = Vec::new();
     for keeps_synced in [false, true] {
         prepare(&world);
@@ -130,6 +163,7 @@ fn matrix(world: World, args: &[&str], prepare: impl Fn(&World), kept: impl Fn(&
         kill(&world, &traced.processes);
         disk.reboot();
         kept(&world);
+        next(&world);
         world.must_be_sound(&traced.processes);
         calls = traced.calls;
     }
@@ -145,6 +179,7 @@ fn matrix(world: World, args: &[&str], prepare: impl Fn(&World), kept: impl Fn(&
                 world.trace(args, fault, Some(&mut |call, pid, args| disk.saw(call, pid, args)));
             kill(world, &traced.processes);
             disk.reboot();
+            next(world);
             world.must_be_sound(&traced.processes);
             hit |= traced.hit;
         }
@@ -226,4 +261,21 @@ fn a_removed_container_is_whole_or_gone() {
         },
         nothing,
     );
+}
+
+#[test]
+fn a_built_image_is_whole_or_built_again() {
+    let world = world!();
+    let build = Build::new();
+    world.engine.ok(&build.args());
+    let id = crate::builds::id(&world);
+    world.clean();
+    let kept = |world: &World| {
+        let found = world.engine.run(&["image", "inspect", "--format", "{{.Id}}", "made"]);
+        assert_eq!(found.stdout.trim(), id, "{found}");
+        let args = ["run", "--rm", "-q", "--network", "none", "--pull", "never", "made", "cat", "all"];
+        let output = world.engine.run(&args);
+        assert!(output.code == 0 || output.stderr.contains("fix: "), "{output}");
+    };
+    matrix_and(world, &build.args(), nothing, kept, |world| drop(build.anew(world, &id)));
 }

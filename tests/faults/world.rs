@@ -206,7 +206,14 @@ impl World {
                 !["layers", "blobs"].iter().any(|dir| path.starts_with(self.engine.data().join(dir)))
             });
         }
-        for name in ["build-cache", "build-cache/steps", "locks/builds"] {
+        for name in [
+            "build-cache",
+            "build-cache/steps",
+            "build-cache/.contents.lock",
+            "locks/builds",
+            "images/lists",
+            "locks/lists",
+        ] {
             paths.remove(&self.engine.data().join(name));
         }
         // Where a running process's namespace can be joined: whoever ran last has left it.

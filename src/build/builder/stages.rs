@@ -142,8 +142,8 @@ impl<'a, 'b> Stages<'a, 'b> {
             Err(e) => return Err(Error::io("wait for stages")(e)),
         }
         let ready: Vec<bool> = set.iter().map(|fd| fd.any().unwrap_or(true)).collect();
-        if ready[0] && signals.came() {
-            self.fail(Error::Interrupted);
+        if let Some(signal) = signals.came() {
+            self.fail(Error::Interrupted(signal));
         }
         if self.ending.is_some_and(|since| since.elapsed() >= GRACE) {
             self.send(rustix::process::Signal::KILL);
@@ -315,8 +315,10 @@ impl Signals {
         [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM].into_iter().collect()
     }
 
-    fn came(&self) -> bool {
-        matches!(self.0.read_signal(), Ok(Some(_)))
+    /// The number of one that came.
+    fn came(&self) -> Option<i32> {
+        let signal = self.0.read_signal().ok()??;
+        i32::try_from(signal.ssi_signo).ok()
     }
 
     /// They act as usual again.

@@ -2,7 +2,7 @@
 //!
 //! What goes is chosen first ([`Policy::choose`]), that first which was not used for the longest time. Then entries are
 //! removed, and last the layers that nobody needs any more: whoever is killed in between leaves layers that the next
-//! collection of garbage finds. While somebody pulls or builds no layer goes; those stay till the next collection, too.
+//! collection of garbage finds. What writers left that were killed goes with each pruning. While somebody pulls or builds no layer goes; those stay till the next collection, too.
 //! All of it is unlinks and renames.
 
 use super::records::{Kind, Record, Usage, names};
@@ -84,6 +84,15 @@ fn is_stale(record: &Record, now: SystemTime) -> bool {
     record.kind == Kind::Step && record.own_size() == 0 && !record.is_in_use && is_old
 }
 
+/// Removes files that were not finished, from the cache's folders.
+fn sweep(cache: &Path) -> Result<(), state::Error> {
+    state::sweep_temporary(cache)?;
+    for name in names(cache)? {
+        state::sweep_temporary(&cache.join(name))?;
+    }
+    Ok(())
+}
+
 /// Whether a container needs a layer.
 pub type Needs = Box<dyn Fn(Digest) -> bool>;
 
@@ -100,6 +109,7 @@ pub fn prune(
     let mut is_a_step_gone = false;
     {
         let _closed = Closed::now(paths)?;
+        sweep(&paths.build_cache())?;
         let usage = Usage::of(images, layers, &*look())?;
         let mut chosen = policy.choose(&usage);
         if policy.keep.is_some() {

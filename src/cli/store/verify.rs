@@ -39,7 +39,9 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let quiet = args.on("quiet");
     let say = |text: String| if quiet { Ok(()) } else { output::print(&format!("{text}\n")) };
     let jobs = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-    let faults = image::verify(&stores.images, &stores.layers, jobs)?;
+    let users = Users::now(&engine)?;
+    let depends = |layer| users.need_layer(layer);
+    let faults = image::verify(&stores.images, &stores.layers, &depends, jobs)?;
     for fault in &faults {
         say(fault.to_string())?;
     }
@@ -53,7 +55,6 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         say(format!("{} faults; 'coracle store verify --repair' mends what it can", faults.len()))?;
         return Ok(EXIT_FAULTS);
     }
-    let users = Users::now(&engine)?;
     let running = |layer: Digest| {
         let uses = |c: &&crate::container::store::Container| {
             c.status.is_running() && c.record.layers.contains(&layer)
@@ -68,13 +69,12 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         },
         ..PullRequest::new("")
     };
-    let depends = |layer| users.need_layer(layer);
     let report = image::repair(&stores.images, &stores.layers, &faults, &running, &depends, &request)?;
     for repaired in &report {
         say(repaired.text.clone())?;
     }
     // What counts is what is there now.
-    let left = image::verify(&stores.images, &stores.layers, jobs)?;
+    let left = image::verify(&stores.images, &stores.layers, &depends, jobs)?;
     for fault in &left {
         say(format!("still: {fault}"))?;
     }

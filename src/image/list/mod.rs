@@ -82,7 +82,7 @@ impl List {
 }
 
 impl ImageStore {
-    fn lists_dir(&self) -> PathBuf {
+    pub(super) fn lists_dir(&self) -> PathBuf {
         self.paths().images().join("lists")
     }
 

@@ -22,12 +22,12 @@ fn pulled() -> Option<Pulled> {
 }
 
 fn faults(world: &World) -> Vec<String> {
-    verify(&world.images, &world.layers, 2).unwrap().iter().map(ToString::to_string).collect()
+    verify(&world.images, &world.layers, &|_| false, 2).unwrap().iter().map(ToString::to_string).collect()
 }
 
 /// What was said, and whether all of it is well now.
 fn mend(world: &World, depends: &dyn Fn(Digest) -> bool) -> (Vec<String>, bool) {
-    let found = verify(&world.images, &world.layers, 2).unwrap();
+    let found = verify(&world.images, &world.layers, &|_| false, 2).unwrap();
     assert!(!found.is_empty());
     let request = PullRequest {
         options: registry::Options { retries: 0, ..testing::options(world.dir.path()) },
@@ -95,12 +95,25 @@ fn what_cannot_be_fetched_is_dropped_unless_a_container_depends_on_it() {
 }
 
 #[test]
+fn a_layer_without_its_state_is_a_fault_if_somebody_needs_it() {
+    let world = World::new();
+    let (of_image, other) = (world.layer("content"), world.layer("other"));
+    world.add_with("a", &[of_image], &["localhost/a"]);
+    for layer in [of_image, other] {
+        fs::write(world.layers.fs_dir(layer).with_file_name("state"), "").unwrap();
+    }
+    assert_eq!(faults(&world).len(), 1);
+    let with_container = verify(&world.images, &world.layers, &|layer| layer == other, 1).unwrap();
+    assert_eq!(with_container.len(), 2);
+}
+
+#[test]
 fn a_layer_of_a_running_container_is_not_touched() {
     let world = World::new();
     let layer = world.layer("content");
     let image = world.add_with("a", &[layer], &["localhost/a"]);
     fs::write(world.layers.fs_dir(layer).join("file"), "CONTENT").unwrap();
-    let found = verify(&world.images, &world.layers, 1).unwrap();
+    let found = verify(&world.images, &world.layers, &|_| false, 1).unwrap();
     let running = |_| Some("container x".to_owned());
     let request = PullRequest::new("");
     let report = repair(&world.images, &world.layers, &found, &running, &|_| true, &request).unwrap();
