@@ -537,6 +537,7 @@ fn a_service_that_others_are_built_upon() {
     let files = files!("service/child": "Dockerfile" "extra/more.txt");
     let mut child = case("child", files, "service of service in /srv/service/data: --quiet");
     child.base = "localhost/service".to_owned();
+    child.explained.clone_from(&service.explained);
     checked(&both, &child);
 }
 
