@@ -181,9 +181,11 @@ def replayed(layout):
         for path, node in here.items():
             if path in tree and not node.kind == tree[path].kind == "dir":
                 remove(tree, path)
-            # A directory that is only named on the way says nothing of one that is there.
+            # A directory that is only named on the way says nothing of one that is there, but may touch it.
             if node.said or path not in tree:
                 tree[path] = node
+            else:
+                tree[path].fields[-1] = "@"
     lines, names = {}, {}
     for path, node in tree.items():
         lines[path] = [node.kind, *node.fields]
