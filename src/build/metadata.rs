@@ -52,6 +52,12 @@ impl Reading<'_> {
 }
 
 impl Settings {
+    /// What a stage begins with.
+    pub fn of(config: RunConfig) -> Settings {
+        let scope = Scope::new(config.env.iter().filter_map(|entry| entry.split_once('=')));
+        Settings { config, scope, ..Settings::default() }
+    }
+
     /// What runs a line: SHELL's, or the usual one.
     pub fn shell(&self) -> Vec<String> {
         self.config.shell.clone().unwrap_or_else(|| vec!["/bin/sh".into(), "-c".into()])

@@ -2,9 +2,7 @@
 
 use super::create::ImageDefaults;
 use super::request::CreateRequest;
-
-/// Podman's, where the image has none.
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::image::DEFAULT_PATH;
 
 /// From the weakest to the strongest, as podman documents it: what every container has, the host's (`--env-host`, proxies),
 /// the image's, `--env-merge`, `--env-file` and `-e`. A later setting of a variable replaces an earlier one in place.

@@ -77,6 +77,9 @@ pub struct History {
     pub empty_layer: bool,
 }
 
+/// Where programs are looked for if an image does not say: docker's and podman's.
+pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// How a container of an image is run where the user does not say otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "PascalCase")]

@@ -56,7 +56,7 @@ mod verify;
 
 pub use change::{Change, ParseChangeError};
 pub use commit::{Commit, Documents};
-pub use config::{Healthcheck, History, ImageConfig, RootFs, RunConfig};
+pub use config::{DEFAULT_PATH, Healthcheck, History, ImageConfig, RootFs, RunConfig};
 pub use error::Error;
 pub use import::Import;
 pub use list::{

@@ -296,14 +296,19 @@ fn find(command: &str, path_variable: &str) -> Result<String, Error> {
 /// at /proc/1/exe, and what is found there cannot be written (CVE-2019-5736).
 pub(super) fn own_binary() -> Result<OwnedFd, Error> {
     let step = |e: io::Error| Error::step("prepare the init")(e);
+    let replaced = || step(io::Error::other("the program was replaced while it runs; start it again"));
     let exe = Path::new("/proc/self/exe");
     let path = rustix::fs::readlink(exe, Vec::new()).map_err(|e| step(e.into()))?;
+    // As the kernel says it of a file whose name is gone (proc_pid_exe(5)).
+    if path.as_bytes().ends_with(b" (deleted)") {
+        return Err(replaced());
+    }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, path.as_c_str(), flags).map_err(|e| step(e.into()))?;
     let found = rustix::fs::fstat(&tree).map_err(|e| step(e.into()))?;
     let own = rustix::fs::stat(exe).map_err(|e| step(e.into()))?;
     if (found.st_dev, found.st_ino) != (own.st_dev, own.st_ino) {
-        return Err(step(io::Error::other("the program was replaced while it runs; start it again")));
+        return Err(replaced());
     }
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID;
     mount_setattr(&tree, false, attributes, MountAttrFlags::empty(), 0).map_err(step)?;

@@ -1,6 +1,6 @@
 //! `build`: an image from a Dockerfile.
 
-use crate::support::{Engine, eventually, exit_code, tiny};
+use crate::support::{Engine, Running, eventually, exit_code, setting, tiny};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -340,4 +340,47 @@ fn a_build_that_is_ended_or_killed_leaves_nothing() {
         "cd {blobs}; for f in *; do tar -tf $f 2>/dev/null; done | grep -e init -e resolv -e '^dev/.' || true"
     );
     assert_eq!(crate::support::host(&odd).trim(), "");
+}
+
+#[test]
+fn a_build_whose_program_is_replaced_says_so() {
+    let mut engine = engine!();
+    let program = engine.scratch().join("coracle");
+    fs::copy(setting("CORACLE").unwrap(), &program).unwrap();
+    engine.use_program(&program);
+    let door = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = door.local_addr().unwrap().port();
+    let file = format!("FROM TINY\nRUN nc 127.0.0.1 {port} </dev/null\nRUN true\n");
+    let folder = context(&engine, "replaced", &[("Dockerfile", &file)]);
+    let build = Running::start(engine.command(&["build", "--network", "host", text(&folder)]), b"");
+    // The first step runs until it is hung up on.
+    door.set_nonblocking(true).unwrap();
+    let mut call = None;
+    eventually("the step runs", || {
+        call = door.accept().ok();
+        call.is_some()
+    });
+    fs::remove_file(&program).unwrap();
+    drop(call);
+    build.wait().explains(1, &["RUN true", "the program was replaced while it runs; start it again"]);
+    fs::copy(setting("CORACLE").unwrap(), &program).unwrap();
+}
+
+#[test]
+fn an_image_from_scratch_has_a_search_path_and_a_folder() {
+    let engine = engine!();
+    let file = "FROM scratch AS plain\nCOPY --from=TINY /bin/busybox /tools/\n\
+                FROM plain\nENV PATH=/tools:$PATH\nRUN [\"busybox\", \"touch\", \"here\"]\n";
+    let folder = context(&engine, "from-scratch", &[("Dockerfile", file)]);
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let built = build(&engine, &folder, &["--target", "plain"]);
+    let plain = config(&engine, last(&built));
+    assert_eq!(plain["Env"], serde_json::json!([format!("PATH={path}")]));
+    assert_eq!(plain["WorkingDir"], "/");
+    let built = build(&engine, &folder, &[]);
+    assert_eq!(config(&engine, last(&built))["Env"], serde_json::json!([format!("PATH=/tools:{path}")]));
+    let list = ["run", "--rm", "--network", "none", last(&built), "busybox", "find", "/here"];
+    assert_eq!(engine.ok(&list), "/here");
+    let checked = engine.run(&["build", "--check", text(&folder)]);
+    assert!(!format!("{}{}", checked.stdout, checked.stderr).contains("PATH"), "{checked}");
 }

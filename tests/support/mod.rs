@@ -14,6 +14,7 @@
 //! | `CORACLE_TEST_REGISTRY_LOG` | its access log |
 //! | `CORACLE_TEST_AUTH_REGISTRY` | the same registry, for user `tester` with password `open sesame` |
 //! | `CORACLE_TEST_IMAGES` | folder with the images as OCI layouts and archives |
+//! | `CORACLE_TEST_MIRRORS` | folder with what `tests/support/mirrors` found, which tests find for themselves otherwise |
 //! | `CORACLE_TEST_BUSYBOX` | a static busybox, default /bin/busybox |
 //! | `CORACLE_TEST_SKIPS` | file to which skipped tests are written |
 //! | `CORACLE_TEST_FAULTS` | points of each command at which a fault is tried: a number, or `all` |

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Compares the files of an image in an OCI layout with those below a folder.
+"""Compares the files of an image in an OCI layout (or a folder as skopeo's dir: writes it) with those below a folder, or
+with those of another image.
 
-    tree.py LAYOUT ROOT    prints where they differ, one line for each file (- the image's, + the folder's), at last
-                           how many files it has compared
+    tree.py LAYOUT ROOT      prints where they differ, one line for each file (- the image's, + the folder's), at last
+                             how many files it has compared
+    tree.py LAYOUT LAYOUT    the same of two images, everything but times: what is mounted in containers as well, since
+                             a builder must leave nothing of that
 
 A second opinion: it reads the layers by Python's tarfile, applies them one after the other to a table in memory,
 whiteouts and all, and knows nothing of overlays. A line has the name (with escapes for what is not printable), the
@@ -84,12 +87,12 @@ def listed(root):
 class Node:
     """A file; several names of one file are one node."""
 
-    def __init__(self, kind, fields, members=()):
-        self.kind, self.fields, self.members = kind, fields, members
+    def __init__(self, kind, fields, said=True):
+        self.kind, self.fields, self.said = kind, fields, said
 
 
 def implied():
-    return Node("dir", ["0755", "0:0", "", "@"])
+    return Node("dir", ["0755", "0:0", "", "@"], said=False)
 
 
 def node_of(source, member):
@@ -151,15 +154,21 @@ def remove(tree, path, itself=True):
         del tree[name]
 
 
+def starts(layout):
+    return [os.path.join(layout, name) for name in ("index.json", "manifest.json")]
+
+
 def replayed(layout):
     def blob(descriptor):
-        return os.path.join(layout, "blobs", *descriptor["digest"].split(":"))
+        algorithm, name = descriptor["digest"].split(":")
+        plain = os.path.join(layout, name)
+        return plain if os.path.exists(plain) else os.path.join(layout, "blobs", algorithm, name)
 
     def read(path):
         with open(path) as f:
             return json.load(f)
 
-    manifest = read(os.path.join(layout, "index.json"))
+    manifest = read(next(path for path in starts(layout) if os.path.exists(path)))
     while "manifests" in manifest:
         manifest = read(blob(manifest["manifests"][-1]))
     tree = {b"": implied()}
@@ -172,21 +181,32 @@ def replayed(layout):
         for path, node in here.items():
             if path in tree and not node.kind == tree[path].kind == "dir":
                 remove(tree, path)
-        tree.update(here)
+            # A directory that is only named on the way says nothing of one that is there, but may touch it.
+            if node.said or path not in tree:
+                tree[path] = node
+            else:
+                tree[path].fields[-1] = "@"
     lines, names = {}, {}
     for path, node in tree.items():
-        if not left_out(path):
-            lines[path] = [node.kind, *node.fields]
-            names.setdefault(id(node), []).append(path)
-    for path in TOUCHED:
-        if path in lines:
-            lines[path][-1] = "@"
+        lines[path] = [node.kind, *node.fields]
+        names.setdefault(id(node), []).append(path)
     return lines, [paths for paths in names.values() if len(paths) > 1]
 
 
 def main():
     expected, names = replayed(sys.argv[1])
-    found, more_names = listed(sys.argv[2])
+    if any(map(os.path.exists, starts(sys.argv[2]))):
+        found, more_names = replayed(sys.argv[2])
+        for path, fields in [*expected.items(), *found.items()]:
+            fields[-1] = "@"
+    else:
+        found, more_names = listed(sys.argv[2])
+        expected = {path: fields for path, fields in expected.items() if not left_out(path)}
+        for path in TOUCHED:
+            if path in expected:
+                expected[path][-1] = "@"
+        names = [[path for path in paths if path in expected] for paths in names]
+        names = [paths for paths in names if len(paths) > 1]
     for path, fields in expected.items():
         if fields[-1] == "@" and path in found:
             found[path][-1] = "@"

@@ -9,7 +9,7 @@ mod transfer;
 use super::cache::{Cache, Made, key, layers_text};
 use super::context::{Context, Owners, Tree};
 use super::dockerfile::ast;
-use super::dockerfile::scope::{BuildArgs, Globals, Scope};
+use super::dockerfile::scope::{BuildArgs, Globals};
 use super::dockerfile::{Dockerfile, Instruction, Kind, Problem, Source, Span, parse_trigger};
 use super::graph::{Base, Graph, Needed};
 use super::ignore::Ignore;
@@ -25,7 +25,8 @@ use crate::container::request::CreateRequest;
 use crate::container::session::Failure;
 use crate::digest::Digest;
 use crate::image::{
-    CachedStep, Documents, History, Image, ImageConfig, ImageStore, Platform, Reference, StepCache, Steps,
+    CachedStep, DEFAULT_PATH, Documents, History, Image, ImageConfig, ImageStore, Platform, Reference,
+    RunConfig, StepCache, Steps,
 };
 use crate::layers::LayerStore;
 use crate::state::Paths;
@@ -302,11 +303,16 @@ impl Builder<'_> {
             .map(|(_, image)| image)
     }
 
-    /// A stage on nothing.
+    /// A stage on nothing, which BuildKit gives a search path and a folder.
     fn nothing(&self) -> Stage {
         let Platform { os, architecture, variant } = self.options.platform.clone();
         let image = ImageConfig { os, architecture, variant, ..ImageConfig::default() };
-        Stage { image, ..Stage::default() }
+        let config = RunConfig {
+            env: vec![DEFAULT_PATH.to_owned()],
+            working_dir: "/".to_owned(),
+            ..RunConfig::default()
+        };
+        Stage { image, settings: Settings::of(config), ..Stage::default() }
     }
 
     fn stage(&mut self, at: usize) -> Result<Stage, Error> {
@@ -333,11 +339,8 @@ impl Builder<'_> {
                 self.begin(at, &format!("FROM {}", needed.name));
                 self.end(Outcome::Done);
                 triggers = std::mem::take(&mut config.config.on_build);
-                let mut settings =
-                    Settings { config: std::mem::take(&mut config.config), ..Settings::default() };
+                let mut settings = Settings::of(std::mem::take(&mut config.config));
                 settings.author.clone_from(&config.author);
-                let env = settings.config.env.iter().filter_map(|entry| entry.split_once('='));
-                settings.scope = Scope::new(env);
                 Stage { image: config, settings, ..Stage::default() }
             }
         };

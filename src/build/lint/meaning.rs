@@ -7,7 +7,7 @@ use crate::build::dockerfile::scope::{Base, BuildArgs, Globals, SILENT_ARGS, Sco
 use crate::build::dockerfile::suggest::nearest;
 use crate::build::dockerfile::words::{Expanded, Lexer};
 use crate::build::dockerfile::{Dockerfile, Instruction, Kind, Problem, Span, Stage};
-use crate::image::Reference;
+use crate::image::{DEFAULT_PATH, Reference};
 use std::collections::BTreeMap;
 
 type Result<T> = std::result::Result<T, Box<Problem>>;
@@ -116,6 +116,7 @@ impl StageState {
             once: BTreeMap::new(),
         };
         if base.name.text == "scratch" {
+            state.scope = Scope::new(DEFAULT_PATH.split_once('='));
             return state;
         }
         let expected = base.platform.as_ref().map_or(facts.target_platform, |(platform, _)| platform);

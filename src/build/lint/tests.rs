@@ -152,6 +152,7 @@ fn what_is_in_order_is_left_alone() {
         "FROM scratch\nWORKDIR /a\nWORKDIR b",
         "FROM scratch AS a\nWORKDIR /a\nCMD [\"a\"]\nFROM a\nWORKDIR b\nCMD [\"b\"]",
         "FROM base\nUSER $PATH",
+        "FROM scratch\nUSER $PATH",
         "FROM unknown\nUSER $ANYTHING",
         "FROM base\nARG A\nUSER $A${B:+}",
         "FROM base\nARG A\nUSER $A\nRUN echo $B",

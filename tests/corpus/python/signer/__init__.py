@@ -1,0 +1,1 @@
+"""Signs words and reads them back."""
