@@ -1,10 +1,10 @@
 //! The host's side: sockets towards the world, and what its way out is like.
 
 use nix::sys::socket::{getsockopt, sockopt};
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SocketAddrAny, SocketType, getpeername, getsockname};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 
 /// A socket towards an address of the world, non-blocking.
 pub(super) fn outside(kind: SocketType, to: IpAddr) -> io::Result<OwnedFd> {
@@ -38,5 +38,15 @@ pub(super) fn host_address() -> Option<Ipv4Addr> {
     match socket.local_addr().ok()? {
         std::net::SocketAddr::V4(v4) if !v4.ip().is_loopback() && !v4.ip().is_unspecified() => Some(*v4.ip()),
         _ => None,
+    }
+}
+
+/// Between two ends on this host there is no network that could be congested, and an estimate of one (BBR above all, where
+/// that is the host's choice) costs speed.
+pub(super) fn go_uncongested(socket: impl AsFd) {
+    let ip = |address: SocketAddrAny| SocketAddr::try_from(address).ok().map(|address| address.ip());
+    let own = getsockname(&socket).ok().and_then(ip);
+    if own.is_some() && own == getpeername(&socket).ok().flatten().and_then(ip) {
+        let _ = rustix::net::sockopt::set_tcp_congestion(&socket, "reno");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::control::{Publish, Transport};
 use super::super::subnet6::is_special;
-use super::host::family;
+use super::host::{family, go_uncongested};
 use super::relay::Whose;
 use super::{Entity, Member, Network, Refused, relay};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -118,6 +118,7 @@ impl Network {
                 }
             };
             let Some(peer) = peer.and_then(|peer| SocketAddr::try_from(peer).ok()) else { continue };
+            go_uncongested(&client);
             let ways = self.ways_in(&to, peer).into();
             match self.tier.user() {
                 Some(_) => self.ask_container(client, peer, ways),

@@ -1,7 +1,7 @@
 //! Connections that containers make.
 
 use super::relay::{Relay, Whose};
-use super::{Entity, Network, PENDING, RELAYED, outside, packet, watch_end};
+use super::{Entity, Network, PENDING, RELAYED, host, outside, packet, watch_end};
 use packet::{Packet, Unreachable};
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -106,12 +106,14 @@ impl Network {
                 self.table.put(place, Entity::Pending(pending))
             }
             Ok(Ok(())) if self.tier.user().is_some() => {
+                host::go_uncongested(&pending.socket);
                 let _ = epoll::delete(&self.epoll, &pending.socket);
                 self.table.forget(place);
                 self.pending.remove(&pending.key);
                 self.answer_stream(pending);
             }
             Ok(Ok(())) => {
+                host::go_uncongested(&pending.socket);
                 pending.is_connected = true;
                 self.write_inside(&pending.syn);
                 self.table.put(place, Entity::Pending(pending));
