@@ -244,7 +244,7 @@ fn a_terminal_shows_a_build_live_and_is_as_before_after_it() {
     terminal.expect("CANCELED [2/2] RUN printf");
     terminal.expect("FAILED");
     terminal.expect("interrupted");
-    assert_eq!(terminal.wait(), 1);
+    assert_eq!(terminal.wait(), 130);
     assert!(terminal.is_cooked());
     assert!(terminal.screen().contains("title \\u{1b}]0;bad\\u{7}"), "{:?}", terminal.screen());
     assert!(!terminal.screen().contains("\x1b]0;"), "{:?}", terminal.screen());
