@@ -22,9 +22,11 @@
 //! Not protected against: a directory moved out of the root by somebody who may write outside it. That is not the
 //! container.
 
+mod follow;
 mod proc;
 mod root;
 mod walk;
 
+pub use follow::follow;
 pub use proc::TrustedProc;
 pub use root::Root;

@@ -28,12 +28,13 @@ use super::ignore::{Folder, Ignore};
 use super::selection::Selection;
 use crate::diagnose::Diagnose;
 use crate::layers::{Walker, split};
+use crate::rooted_fs::follow;
 use crate::state::Paths;
 use contents::Contents;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, readlinkat, statat};
 use rustix::io::Errno;
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::ffi::OsStr;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -41,9 +42,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-/// As many links as the kernel follows (path_resolution(7)).
-const MOST_LINKS: usize = 40;
 
 /// Whose the files are in the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,37 +143,13 @@ impl Context {
     /// Where a path leads, as an instruction names it: links are followed inside the context, the last one too. The
     /// result has no link, no `.` and no slash at its ends, and may not be there.
     pub fn resolve(&self, path: &[u8]) -> Result<Vec<u8>, Error> {
-        let parts = |path: &[u8]| path.split(|&b| b == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
         let mut walker = self.walker()?;
-        let mut left = VecDeque::from(parts(path));
-        let (mut here, mut links) = (Vec::new(), 0);
-        while let Some(part) = left.pop_front() {
-            match &part[..] {
-                b"" | b"." => continue,
-                b".." => {
-                    here.truncate(here.iter().rposition(|&b| b == b'/').unwrap_or(0));
-                    continue;
-                }
-                _ => {}
-            }
-            let target = match walker.go(&here) {
-                Ok(()) => readlinkat(walker.here(), &part[..], Vec::new()).ok(),
-                Err(_) => None,
-            };
-            match target {
-                Some(_) if links == MOST_LINKS => return Err(Error::io("resolve", path)(Errno::LOOP)),
-                Some(target) => {
-                    links += 1;
-                    let target = target.into_bytes();
-                    if target.starts_with(b"/") {
-                        here.clear();
-                    }
-                    parts(&target).into_iter().rev().for_each(|part| left.push_front(part));
-                }
-                None => here = join(&here, &part),
-            }
-        }
-        Ok(here)
+        let link = |folder: &[u8], name: &[u8]| {
+            let target =
+                walker.go(folder).ok().and_then(|()| readlinkat(walker.here(), name, Vec::new()).ok());
+            Ok(target.map(CString::into_bytes))
+        };
+        follow(path, link).map_err(Error::io("resolve", path))
     }
 
     /// The names in a folder that are not left out, sorted: what a pattern is matched with.

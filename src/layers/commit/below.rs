@@ -1,18 +1,17 @@
 //! What the layers below have of a path, without mounting them: looked up layer by layer, as overlayfs does.
 
+use super::super::unpack::join;
 use super::super::walker::Walker;
 use super::super::{Error, OVERRIDE_STAT, Ownership};
 use super::{FOLDER, remembered_owner, remembers};
+use crate::rooted_fs::follow;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fgetxattr, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-
-/// As many links as the kernel follows (path_resolution(7)).
-const MOST_LINKS: usize = 40;
 
 /// Layers, the highest first.
 pub(super) struct Below {
@@ -98,40 +97,10 @@ impl Below {
     pub(super) fn places(&self, upper: &OwnedFd, points: &[PathBuf]) -> io::Result<Places> {
         let mut places = Places::default();
         for point in points {
-            places.insert(self.resolve(upper, point.as_os_str().as_bytes())?);
+            let link = |folder: &[u8], name: &[u8]| self.link(upper, &join(folder, name));
+            places.insert(follow(point.as_os_str().as_bytes(), link)?);
         }
         Ok(places)
-    }
-
-    fn resolve(&self, upper: &OwnedFd, path: &[u8]) -> io::Result<Vec<u8>> {
-        let parts = |path: &[u8]| path.split(|&b| b == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
-        let mut left = VecDeque::from(parts(path));
-        let (mut here, mut links) = (Vec::new(), 0);
-        while let Some(part) = left.pop_front() {
-            match &part[..] {
-                b"" | b"." => continue,
-                b".." => {
-                    here.truncate(here.iter().rposition(|&b| b == b'/').unwrap_or(0));
-                    continue;
-                }
-                _ => {}
-            }
-            let next = super::super::unpack::join(&here, &part);
-            match self.link(upper, &next)? {
-                Some(_) if links == MOST_LINKS => return Err(Errno::LOOP.into()),
-                Some(target) => {
-                    links += 1;
-                    if target.starts_with(b"/") {
-                        here.clear();
-                    }
-                    for part in parts(&target).into_iter().rev() {
-                        left.push_front(part);
-                    }
-                }
-                None => here = next,
-            }
-        }
-        Ok(here)
     }
 
     /// The target of a link that is seen at a path.
