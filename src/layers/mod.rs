@@ -44,7 +44,7 @@ mod verify;
 mod walker;
 
 pub use attributes::{OVERRIDE_STAT, is_forged};
-pub use commit::{CommitOptions, CommittedLayer, Scratch, Take, Times};
+pub use commit::{CommitOptions, CommittedLayer, LayerWriter, Scratch, Take, Times};
 pub use decompress::{Decompressed, decompress, decompress_any};
 pub use packed::{Compression, Packed};
 pub use shifted::ShiftedLayers;

@@ -3,7 +3,7 @@
 use super::put::{Place, Put};
 use crate::build::context::Choice;
 use crate::build::selection::{Selection, State};
-use crate::container::files::{self, Sink, Tree};
+use crate::container::files::{self, Sink};
 use crate::layers::{Entry, Kind, split};
 use rustix::fs::{Mode, OFlags};
 use std::collections::{HashMap, HashSet};
@@ -32,9 +32,9 @@ impl Chosen<'_> {
 }
 
 /// Makes entries what they are to be, and leaves out what is not chosen.
-pub(super) struct Filter<'a, 'b> {
-    put: &'a Put<'b>,
-    tree: &'a mut Tree,
+pub(super) struct Filter<'a, 'b, 's> {
+    put: &'a Put<'b, 's>,
+    sink: &'a mut dyn Sink,
     owner: Option<(u32, u32)>,
     /// Under which path the top is given.
     to: &'a [u8],
@@ -47,15 +47,15 @@ pub(super) struct Filter<'a, 'b> {
     waiting: Vec<Entry>,
 }
 
-impl<'a, 'b> Filter<'a, 'b> {
+impl<'a, 'b, 's> Filter<'a, 'b, 's> {
     pub(super) fn new(
-        put: &'a Put<'b>,
-        tree: &'a mut Tree,
+        put: &'a Put<'b, 's>,
+        sink: &'a mut dyn Sink,
         owner: Option<(u32, u32)>,
         (to, place): (&'a [u8], &'a Place),
         chosen: Option<&'a Chosen<'a>>,
     ) -> Self {
-        Self { put, tree, owner, to, place, chosen, states: HashMap::new(), waiting: Vec::new() }
+        Self { put, sink, owner, to, place, chosen, states: HashMap::new(), waiting: Vec::new() }
     }
 
     /// An entry's path below the top.
@@ -92,12 +92,14 @@ impl<'a, 'b> Filter<'a, 'b> {
 
     fn give(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), files::Error> {
         let is_folder = entry.kind == Kind::Directory;
-        // A folder that is there stays as it is; its own is the content's alone.
-        if is_folder {
+        // A folder that is there stays as it is; its own is the content's alone. (A layer sees to that itself.)
+        if is_folder && self.below(&entry.path).is_empty() {
+            return Ok(());
+        }
+        if is_folder && self.put.layer.is_none() {
             let whole = self.place.top_path.join(OsStr::from_bytes(&entry.path));
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-            let is_top = self.below(&entry.path).is_empty();
-            if is_top || self.put.root.open(&whole, flags, Mode::empty()).is_ok() {
+            if self.put.root.open(&whole, flags, Mode::empty()).is_ok() {
                 return Ok(());
             }
         }
@@ -108,11 +110,11 @@ impl<'a, 'b> Filter<'a, 'b> {
         if entry.kind != Kind::Symlink {
             entry.mode = self.put.mode(entry.mode, is_folder);
         }
-        self.tree.put(&entry, content)
+        self.sink.put(&entry, content)
     }
 }
 
-impl Sink for Filter<'_, '_> {
+impl Sink for Filter<'_, '_, '_> {
     fn wants(&self, path: &[u8]) -> bool {
         let below = self.below(path);
         match self.chosen {

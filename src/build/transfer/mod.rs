@@ -5,6 +5,9 @@
 //! held folder of a context or the mounted layers of another stage; a path is resolved in there, too, and below it no
 //! link is followed. [`filter`] leaves out what is not selected and makes entries what they are to be.
 //!
+//! What comes in the order of a layer, as all of a folder does, is not written there first: it becomes the layer as it is
+//! read ([`LayerWriter`](crate::layers::LayerWriter)), and the mount only tells what is there.
+//!
 //! With `--link` there are no layers below: the new one depends on nothing but what is copied.
 
 mod filter;
@@ -12,19 +15,22 @@ mod put;
 
 use super::chmod::Modes;
 use super::selection::Selection;
+use super::sources::is_pattern;
 use crate::container::create::dress_upper;
 use crate::container::files;
 use crate::container::session::Failure;
 use crate::container::{self, ids};
 use crate::diagnose::Diagnose;
 use crate::digest::Digest;
-use crate::layers::{CommitOptions, LayerStore, Take, Times};
+use crate::layers::{self, CommitOptions, CommittedLayer, LayerStore, Take, Times};
 use crate::rooted_fs::Root;
 use crate::sandbox;
 use crate::state::create_dir_private;
 use crate::union::{self, Layers, Upper};
 use crate::userns::{Identity, Mode as UserMode};
 use put::Put;
+use rustix::fs::{Mode, OFlags};
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
@@ -115,7 +121,22 @@ impl Transfer {
         let root = Root::from_fd(union).map_err(io_failed("open", Path::new("/")))?;
         let sources = Sources { store, scratch: scratch.path() };
         let single_id = matches!(identity.mode, UserMode::Single { .. });
-        Put { transfer: self, single_id, root: &root }.all(&sources)?;
+        let mut put = Put { transfer: self, single_id, root: &root, layer: None };
+        let made = |layer: Result<Option<CommittedLayer>, layers::Error>| match layer {
+            Ok(layer) => Ok(layer.map(|layer| layer.diff_id)),
+            Err(error) => Err(failed(&container::Error::from(error))),
+        };
+        if self.is_in_order() {
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            let below = (!self.layers.is_empty()).then(|| root.open("/", flags, Mode::empty()));
+            let below = below.transpose().map_err(io_failed("open", Path::new("/")))?;
+            let writer = store.writer(below).map_err(|e| failed(&container::Error::from(e)))?;
+            put.layer = Some(RefCell::new(writer));
+            put.all(&sources)?;
+            return made(put.layer.map_or(Ok(None), |writer| writer.into_inner().finish()));
+        }
+        put.all(&sources)?;
+        drop(put);
         drop(root);
         let options = CommitOptions {
             take: Take::Move,
@@ -124,8 +145,22 @@ impl Transfer {
             mount_points: &[],
             times: Times::Kept,
         };
-        let layer = store.commit(&upper, &options).map_err(|e| failed(&container::Error::from(e)))?;
-        Ok(layer.map(|layer| layer.diff_id))
+        made(store.commit(&upper, &options))
+    }
+
+    /// Whether what is put comes in the order of a layer: one walk through one folder, or one file.
+    fn is_in_order(&self) -> bool {
+        match &self.pieces[..] {
+            [Piece::Listed { folder, path, unpack, .. }] => {
+                let is_folder = || {
+                    let root = Root::open_dir(folder)?;
+                    root.open(OsStr::from_bytes(path), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+                };
+                !unpack || is_folder().is_ok()
+            }
+            [Piece::Whole { path, unpack, .. }] => !unpack && !is_pattern(path),
+            _ => false,
+        }
     }
 }
 

@@ -4,12 +4,15 @@ use super::filter::{Chosen, Filter, cut, folder, join};
 use super::{Piece, Sources, Transfer, failed, io_failed, refused};
 use crate::build::fetch;
 use crate::build::sources::{is_pattern, matches};
+use crate::container;
 use crate::container::files::{self, Attributes, Ids, Owner, Sink, Tree, TreeOptions, Walk};
 use crate::container::session::Failure;
-use crate::layers::{Entry, Kind};
-use crate::rooted_fs::Root;
+use crate::layers::{self, Entry, Kind, LayerWriter};
+use crate::rooted_fs::{Root, follow};
 use crate::sandbox::users;
 use rustix::fs::{Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use std::cell::RefCell;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -18,10 +21,24 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The putting.
-pub(super) struct Put<'a> {
+pub(super) struct Put<'a, 's> {
     pub(super) transfer: &'a Transfer,
     pub(super) single_id: bool,
     pub(super) root: &'a Root,
+    /// What is put becomes this layer at once; none: it is written below the root.
+    pub(super) layer: Option<RefCell<LayerWriter<'s>>>,
+}
+
+/// Takes entries for a layer.
+struct Written<'a, 'b>(&'a mut LayerWriter<'b>);
+
+impl Sink for Written<'_, '_> {
+    fn put(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), files::Error> {
+        self.0.put(entry.clone(), content).map_err(|error| match error {
+            layers::Error::Refused { path, why } => files::Error::Refused { path, why, fix: None },
+            error => container::Error::from(error).into(),
+        })
+    }
 }
 
 /// A folder that is there, and what is below it on the way to the destination.
@@ -31,7 +48,7 @@ pub(super) struct Place {
     rest: Vec<u8>,
 }
 
-impl Put<'_> {
+impl Put<'_, '_> {
     /// Puts all pieces.
     pub(super) fn all(&self, sources: &Sources<'_>) -> Result<(), Failure> {
         let transfer = self.transfer;
@@ -101,17 +118,37 @@ impl Put<'_> {
         &self,
         folder_path: &str,
         owner: Option<(u32, u32)>,
-        work: impl FnOnce(&mut Tree, &[u8]) -> Result<(), Failure>,
+        work: impl FnOnce(&mut dyn Sink, &[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
+        let go = |sink: &mut dyn Sink, path: &[u8]| {
+            let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+            for end in ends.chain((!path.is_empty()).then_some(path.len())) {
+                let entry = folder(path[..end].to_vec(), owner);
+                sink.put(&entry, &mut io::empty()).map_err(|e| failed(&e))?;
+            }
+            work(sink, path)
+        };
+        if let Some(layer) = &self.layer {
+            let path = self.led_to(folder_path).map_err(io_failed("open", Path::new(folder_path)))?;
+            return go(&mut Written(&mut layer.borrow_mut()), &path);
+        }
         let Place { top, rest, .. } = self.place(folder_path)?;
         let mut tree = Tree::new(top, self.options(Owner::Kept(Ids::default()))).map_err(|e| failed(&e))?;
-        let ends = rest.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-        for end in ends.chain((!rest.is_empty()).then_some(rest.len())) {
-            let entry = folder(rest[..end].to_vec(), owner);
-            tree.put(&entry, &mut io::empty()).map_err(|e| failed(&e))?;
-        }
-        work(&mut tree, &rest)?;
+        go(&mut tree, &rest)?;
         tree.finish().map_err(|e| failed(&e))
+    }
+
+    /// Where a path leads, without any link.
+    fn led_to(&self, path: &str) -> io::Result<Vec<u8>> {
+        let link =
+            |folder: &[u8], name: &[u8]| match self.root.readlink(OsStr::from_bytes(&join(folder, name))) {
+                Ok(target) => Ok(Some(target)),
+                Err(e) => match Errno::from_io_error(&e) {
+                    Some(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => Ok(None),
+                    errno => Err(errno.unwrap_or(Errno::IO)),
+                },
+            };
+        Ok(follow(path.as_bytes(), link)?)
     }
 
     fn place(&self, path: &str) -> Result<Place, Failure> {
@@ -132,15 +169,15 @@ impl Put<'_> {
 }
 
 /// The putting of one piece.
-struct From<'a> {
-    put: &'a Put<'a>,
+struct From<'a, 's> {
+    put: &'a Put<'a, 's>,
     source: &'a Root,
     piece: &'a Piece,
     /// `--chown`.
     owner: Option<(u32, u32)>,
 }
 
-impl From<'_> {
+impl From<'_, '_> {
     fn all(&self) -> Result<(), Failure> {
         match self.piece {
             Piece::Text(..) => Ok(()),

@@ -107,7 +107,7 @@ impl Description {
                     return Ok(());
                 }
             }
-            users if users.starts_with(b"user.") && !is_forged(users) && !users.contains(&b'=') => {
+            users if is_users(users) => {
                 entry.xattrs.push((name.into_bytes(), value));
                 return Ok(());
             }
@@ -171,6 +171,25 @@ impl Description {
             false => Ok(()),
         }
     }
+}
+
+/// An attribute of the user's that a layer can have.
+fn is_users(name: &[u8]) -> bool {
+    name.starts_with(b"user.") && !is_forged(name) && !name.contains(&b'=')
+}
+
+/// Leaves of a file's attributes what a layer has.
+pub(super) fn kept(xattrs: &mut Vec<(Vec<u8>, Vec<u8>)>) {
+    xattrs.retain_mut(|(name, value)| match &name[..] {
+        b"security.capability" => match capability(value, None) {
+            Some(shifted) => {
+                *value = shifted;
+                true
+            }
+            None => false,
+        },
+        users => is_users(users),
+    });
 }
 
 /// A file's extended attributes, by name.

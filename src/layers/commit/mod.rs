@@ -24,12 +24,16 @@
 //! end; then it is published by the store's rules, or dropped if it is there already. What is killed on the way is
 //! swept by [`LayerStore::collect`].
 //!
+//! What is copied from somewhere else need not be a directory first: a [`LayerWriter`] makes the same layer of entries as they come.
+//!
 //! What must never happen: a link followed, a file changed in a directory that is to be copied, a layer published that
 //! its table does not describe.
 
 mod archive;
 mod below;
+mod entries;
 mod file;
+mod maker;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -46,6 +50,7 @@ use crate::state::{Paths, create_dir_private, random_id, trash};
 use crate::userns::{IdMap, IdRange};
 use archive::Archive;
 use below::Below;
+pub use entries::LayerWriter;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use std::fs;
 use std::io::ErrorKind;
@@ -54,6 +59,9 @@ use walk::Walk;
 
 /// Names of the staging folders, and of their locks, begin so.
 pub(super) const PREFIX: &str = "commit-";
+
+/// Why a file with such a name is refused.
+const WHITEOUT_NAME: &str = "in a layer such a name means that a file was removed";
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -179,6 +187,16 @@ impl LayerStore {
             buffer: vec![0; 256 * 1024].into_boxed_slice(),
         };
         let (archive, size) = walk.run(root)?;
+        self.published(staging, archive, size)
+    }
+
+    /// The layer of an archive whose files, of so many bytes, are in the staging folder; none if it has no entry.
+    fn published(
+        &self,
+        staging: &Staging<'_>,
+        archive: Archive,
+        size: u64,
+    ) -> Result<Option<CommittedLayer>, Error> {
         let Some((diff_id, archive_size)) = archive.finish()? else { return Ok(None) };
         let is_new = match self.to_be_built(diff_id)? {
             None => false,

@@ -12,7 +12,7 @@ use super::super::{Error, Ownership};
 use super::archive::Archive;
 use super::below::{Below, Found, Places};
 use super::file::{Description, describe};
-use super::{CommitOptions, FOLDER};
+use super::{CommitOptions, FOLDER, WHITEOUT_NAME};
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, Stat, XattrFlags, fsetxattr, fstat, ftruncate, ioctl_ficlone,
     linkat, mkdirat, mkfifoat, mknodat, openat, readlinkat, statat, symlinkat, unlinkat,
@@ -194,8 +194,7 @@ impl Walk<'_> {
     fn visit(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: Vec<u8>) -> Result<Option<OwnedFd>, Error> {
         let failed = |errno| Error::entry("read", &path)(errno);
         if name.to_bytes().starts_with(b".wh.") {
-            let why = "in a layer such a name means that a file was removed";
-            return Err(Error::refused(&path, why));
+            return Err(Error::refused(&path, WHITEOUT_NAME));
         }
         let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(errno) if self.vanished(errno) => return Ok(None),
@@ -443,7 +442,7 @@ fn sorted_names(folder: &OwnedFd) -> Result<Vec<CString>, Errno> {
     Ok(names)
 }
 
-fn write_all(to: &OwnedFd, mut bytes: &[u8], mut at: u64) -> Result<(), Errno> {
+pub(super) fn write_all(to: &OwnedFd, mut bytes: &[u8], mut at: u64) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match pwrite(to, bytes, at) {
             Ok(0) => return Err(Errno::NOSPC),
