@@ -38,11 +38,13 @@ pub mod output;
 pub mod progress;
 mod run;
 mod selection;
+mod shared_network;
 mod sources;
 mod transfer;
 
 pub use builder::{BuildOptions, Built, RunOptions, build};
 pub use error::Error;
 pub use graph::{Graph, Needed, plan};
+pub use job::Keeper;
 pub use mounts::secret::SecretSource;
 pub use named::{Contexts, Named};

@@ -7,6 +7,7 @@
 
 use super::mounts::agent::{Forwarder, socket_name};
 use super::mounts::{Maker, StepMount, What};
+use super::shared_network::SharedNetwork;
 use super::{Error, job};
 use crate::container::create::create;
 use crate::container::record::Record;
@@ -35,6 +36,8 @@ pub struct Run<'a> {
     pub words: Vec<String>,
     /// Its network.
     pub network: NetworkMode,
+    /// The namespace in which it is on that network already.
+    pub shared: Option<&'a SharedNetwork>,
     /// What else its container is given.
     pub container: &'a CreateRequest,
     /// What is mounted, parents first.
@@ -84,6 +87,10 @@ impl Run<'_> {
             log: LogOptions { driver: LogDriver::None, ..LogOptions::default() },
             settings: Settings { build_step: true, ..self.container.settings.clone() },
             ..self.container.clone()
+        };
+        let request = match self.shared {
+            Some(shared) => shared.join(request),
+            None => request,
         };
         let created = create(paths, identity, &request, Some(&image)).map_err(|e| failed(&e))?;
         let kept = Lock::keep(&created.places.data);

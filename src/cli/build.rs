@@ -14,7 +14,7 @@ use super::{Action, Context, Entry, Error, builder, parse};
 use crate::build::cache::Policy;
 use crate::build::dockerfile::scope::{self, BuildArgs, Globals};
 use crate::build::dockerfile::{self, Source};
-use crate::build::{self, BuildOptions, Built, Graph, RunOptions};
+use crate::build::{self, BuildOptions, Built, Graph, Keeper, RunOptions};
 use crate::container::create::ownership;
 use crate::digest::Digest;
 use crate::image::{self, ImageStore, Platform, Reference, Sources};
@@ -262,7 +262,8 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         return build_check::check(&engine, &flags, &plan.checked(&stages));
     }
     let budget = builder::budget(&engine)?;
-    let built = build_all(&engine, &store, &flags, run, &stdout);
+    let mut keeper = None;
+    let built = build_all(&engine, &store, &flags, run, &stdout, &mut keeper);
     let settled = stores::in_child(&engine, |stores: &Stores| {
         stores::settle_after(stores, &engine, || {
             // The next build tries again.
@@ -270,6 +271,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
         });
         Ok(())
     });
+    drop(keeper);
     let built = built?;
     settled?;
     if flags.result.shows_id {
@@ -312,6 +314,7 @@ fn build_all(
     flags: &BuildFlags,
     run: RunOptions,
     stdout: &File,
+    keeper: &mut Option<Keeper>,
 ) -> anyhow::Result<Built> {
     let plan = Plan::of(store, flags)?;
     let form = match flags.form {
@@ -323,6 +326,8 @@ fn build_all(
         form => form,
     };
     engine.mention_single_id();
+    // What follows needs it, and what is done first need not wait for it.
+    let keeper = keeper.insert(Keeper::start(&engine.paths, &engine.identity));
     let pin = ImageStore::open(&engine.paths).pin()?;
     let mut images = Vec::new();
     for needed in &plan.graph.images {
@@ -363,6 +368,7 @@ fn build_all(
             run,
             caches: &caches,
         },
+        keeper,
         &mut screen,
     );
     screen.finish(built.is_ok(), built.as_ref().err().and_then(build::Error::problem));

@@ -403,7 +403,7 @@ pub(super) fn await_running(
 /// Records how the container ended, or removes it.
 fn conclude(start: &Start<'_>, started: u64, ended: Ended, oom_killed: bool) -> Result<(), Error> {
     let Start { paths, record, places, .. } = start;
-    if record.settings.build_step {
+    if record.settings.build_step && !record.spec.process.only_waits() {
         // Its build wants what it has written, and knows how it ended.
         return recover::forget_run(places);
     }

@@ -119,7 +119,6 @@ fn try_launch(entry: &Entry<'_>) -> Result<Infallible, Error> {
     }
 
     let command = process.args.first().map_or("", String::as_str);
-    let path = find(command, &path_variable)?;
     let strings = |list: &[String]| {
         list.iter().map(|s| CString::new(s.as_str())).collect::<Result<Vec<_>, _>>().map_err(|_| {
             Error::NotExecutable {
@@ -128,7 +127,15 @@ fn try_launch(entry: &Entry<'_>) -> Result<Infallible, Error> {
             }
         })
     };
-    let (env, path) = (strings(&env)?, strings(&[path])?.remove(0));
+    let env = strings(&env)?;
+    if let (Some(binary), true) = (&entry.init_binary, process.only_waits()) {
+        let args = [INIT_NAME.to_owned(), entry.channel.number().to_string()];
+        return Err(Error::exec(
+            INIT_NAME,
+            &process::exec_descriptor(binary.as_fd(), &strings(&args)?, &env),
+        ));
+    }
+    let path = strings(&[find(command, &path_variable)?])?.remove(0);
     let error = match &entry.init_binary {
         None => stub::exec(&stub, &path, &strings(&process.args)?, &env),
         Some(binary) => {
@@ -316,12 +323,13 @@ pub(super) fn own_binary() -> Result<OwnedFd, Error> {
 }
 
 /// Process 1 of a container with `--init`: starts the command, passes signals on to it, reaps orphans, and ends
-/// as the command ends. `args` are those of [`Entry`]'s exec: the channel's number, the path, the command line.
+/// as the command ends. `args` are those of [`Entry`]'s exec: the channel's number, the path, the command line; without these two
+/// it only waits to be killed.
 pub fn init_main(args: &[std::ffi::OsString]) -> u8 {
     use nix::sys::signal::{SigSet, SigmaskHow, kill, killpg, sigprocmask};
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     use nix::unistd::Pid;
-    let [number, path, argv0, rest @ ..] = args else { return 125 };
+    let [number, command @ ..] = args else { return 125 };
     let Some(channel) =
         number.to_str().and_then(|n| n.parse().ok()).and_then(|n| process::inherited_fd(n).ok())
     else {
@@ -329,6 +337,12 @@ pub fn init_main(args: &[std::ffi::OsString]) -> u8 {
     };
     // Only for ps(1).
     let _ = rustix::thread::set_name(c"coracle-init");
+    let [path, argv0, rest @ ..] = command else {
+        drop(channel);
+        loop {
+            nix::unistd::pause();
+        }
+    };
     // std's spawn hands the signal mask on (and resets SIGPIPE), so signals are blocked only after it. Until then
     // none can end us: the kernel drops those with a default action that are sent to a process 1.
     let spawned = std::process::Command::new(path).arg0(argv0).args(rest).process_group(0).spawn();

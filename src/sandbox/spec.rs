@@ -52,7 +52,7 @@ pub struct Spec {
 /// A process to start in a container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Process {
-    /// Command line, not empty.
+    /// Command line; empty: nothing is executed but the init, which waits until it is killed.
     pub args: Vec<String>,
     /// Environment, `NAME=value`.
     pub env: Vec<String>,
@@ -166,6 +166,13 @@ pub struct Sharing {
     pub no_shm: bool,
     /// Host and domain name.
     pub uts: Owner,
+}
+
+impl Process {
+    /// Whether there is no command: the container is there for its namespaces.
+    pub fn only_waits(&self) -> bool {
+        self.args.is_empty()
+    }
 }
 
 impl Spec {

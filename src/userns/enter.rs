@@ -86,6 +86,12 @@ pub fn enter(paths: &Paths, identity: &Identity) -> Result<Namespace, Error> {
     if let Some(found) = find(paths, identity)? {
         return Ok(found);
     }
+    // Who is making one that lasts will be done sooner than we.
+    if making(paths).is_ok()
+        && let Some(found) = find(paths, identity)?
+    {
+        return Ok(found);
+    }
     make(identity, || mapped_by_child(identity))
 }
 

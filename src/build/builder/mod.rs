@@ -18,8 +18,9 @@ use super::mounts::secret::SecretSource;
 use super::named::Contexts;
 use super::output::Shape;
 use super::progress::{Outcome, Progress};
-use super::transfer::Transfer;
-use super::{Error, job};
+use super::shared_network::SharedNetwork;
+use super::transfer::{Transfer, Transferred};
+use super::{Error, Keeper, job};
 use crate::container::create::ownership;
 use crate::container::request::CreateRequest;
 use crate::container::session::Failure;
@@ -38,6 +39,7 @@ use stages::Stages;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// As BuildKit marks what it wrote into a history.
 const COMMENT: &str = "buildkit.dockerfile.v0";
@@ -114,6 +116,7 @@ pub fn build(
     paths: &Paths,
     identity: &Identity,
     options: &BuildOptions<'_>,
+    keeper: &mut Keeper,
     progress: &mut dyn Progress,
 ) -> Result<Built, Error> {
     let open = |path: &Path, ignore: &Ignore| {
@@ -136,8 +139,9 @@ pub fn build(
         totals: Vec::new(),
         began: Timestamp::now().to_string(),
         step: 0,
-        keeper: None,
+        keeper,
         reporter: None,
+        shared_network: None,
     };
     builder.totals = (0..options.graph.bases.len()).map(|at| builder.steps_of(at)).collect();
     let stage = Stages::new(&mut builder, progress).run()?;
@@ -233,10 +237,11 @@ struct Builder<'a> {
     began: String,
     /// How many steps of the stage have begun.
     step: usize,
-    /// From the first step on that is carried out.
-    keeper: Option<job::Keeper>,
+    keeper: &'a mut Keeper,
     /// Where a stage says how it goes.
     reporter: Option<Reporter>,
+    /// What a stage's steps share.
+    shared_network: Option<SharedNetwork>,
 }
 
 impl Builder<'_> {
@@ -414,7 +419,6 @@ impl Builder<'_> {
         key: Digest,
         make: impl FnOnce(&mut Self) -> Result<Option<Digest>, Error>,
     ) -> Result<(Made, Outcome), Error> {
-        let _ = self.say(&Said::Making);
         let claim = self.cache.claim(key)?;
         // Whoever had the claim before may have made it.
         if let Some(made) = self.find(at, text, key) {
@@ -447,20 +451,24 @@ impl Builder<'_> {
     ) -> Result<(), Error> {
         let Some(place) = self.places.get(place) else { return Ok(()) };
         let Some(item) = place.context.first_changed(tree)? else { return Ok(()) };
-        let path = String::from_utf8_lossy(&item.path).into_owned();
-        let message = format!("{path} changed while it was {done}");
-        Err(Box::new(reading.problem(span, message).hint("build again")).into())
+        Err(changed(reading, span, &String::from_utf8_lossy(&item.path), done))
     }
 
-    fn put(
-        &self,
-        reading: Reading<'_>,
-        instruction: &Instruction,
-        transfer: &Transfer,
-    ) -> Result<Option<Digest>, Error> {
-        let message = format!("{} failed", instruction.kind.keyword());
-        job::as_root(self.paths, self.identity, |layers| transfer.run(self.identity, layers))
-            .map_err(|error| error.at(*reading.problem(instruction.head.span, message)))
+    /// Puts what is in these trees of contexts, if it still is as it was.
+    fn put(&self, transfer: &Transfer, trees: &[(String, Rc<Tree>)]) -> Result<Option<Digest>, Error> {
+        let changed = || {
+            for (place, tree) in trees {
+                let Some(place) = self.places.get(place) else { continue };
+                if let Some(item) = place.context.first_changed(tree).map_err(|e| Failure::of(&e))? {
+                    return Ok(Some(String::from_utf8_lossy(&item.path).into_owned()));
+                }
+            }
+            Ok(None)
+        };
+        match job::as_root(self.paths, self.identity, |store| transfer.run(self.identity, store, &changed))? {
+            Transferred::Changed(path) => Err(Error::Changed(path)),
+            Transferred::Made(layer) => Ok(layer),
+        }
     }
 
     fn workdir(
@@ -482,12 +490,19 @@ impl Builder<'_> {
             modes: None,
         };
         let made = self.made(at, &instruction.head.text, key(&["workdir", &below, &path]), |builder| {
-            builder.put(reading, instruction, &transfer)
+            let failed = |error: Error| error.at(*reading.problem(instruction.head.span, "WORKDIR failed"));
+            builder.put(&transfer, &[]).map_err(failed)
         })?;
         stage.add(format!("WORKDIR {path}"), Some(made));
         stage.settings.config.working_dir = path;
         Ok(())
     }
+}
+
+/// A file of a context was not the same all the time.
+fn changed(reading: Reading<'_>, span: Span, path: &str, done: &str) -> Error {
+    let message = format!("{path} changed while it was {done}");
+    Box::new(reading.problem(span, message).hint("build again")).into()
 }
 
 /// Whether it takes time, and so is a step of its own.

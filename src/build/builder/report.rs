@@ -25,8 +25,6 @@ pub(super) enum Said {
         /// Base64.
         data: String,
     },
-    /// It is not in the cache.
-    Making,
     /// It will be on these networks.
     Connecting(Vec<String>),
     /// A cache elsewhere has failed, for this reason.

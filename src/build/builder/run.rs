@@ -6,11 +6,13 @@ use crate::build::Error;
 use crate::build::cache::{key, layers_text};
 use crate::build::dockerfile::ast::{RunCommand, RunNetwork, RunSecurity};
 use crate::build::dockerfile::scope::PROXY_ARGS;
-use crate::build::dockerfile::{Instruction, ast};
+use crate::build::dockerfile::{Instruction, Kind, ast};
 use crate::build::metadata::Reading;
 use crate::build::run::{Ran, Run};
+use crate::build::shared_network::SharedNetwork;
 use crate::container::networks::joined;
 use crate::container::request::NetworkMode;
+use crate::digest::Digest;
 use crate::image;
 use std::collections::BTreeMap;
 
@@ -92,28 +94,35 @@ impl Builder<'_> {
             let networks = joined(&network).into_iter().map(|joined| joined.network).collect();
             // Whoever does not hear it starts them anew.
             let _ = builder.say(&Said::Connecting(networks));
-            let ready = builder.ready(reading, &planned)?;
             let options = builder.options;
+            let message = |what: &str| reading.problem(span, format!("process \"{shown}\" {what}"));
+            let failed = |error: Error| error.at(*message("could not be run"));
+            builder.share(at, instruction, &network, &layers).map_err(failed)?;
+            let ready = builder.ready(reading, &planned)?;
+            let shared =
+                builder.shared_network.take_if(|_| SharedNetwork::suits(&network, &options.run.container));
             let output = &mut |is_error, bytes: &[u8]| builder.output(is_error, bytes);
             let step = Run {
                 layers: &layers,
                 config,
                 words,
                 network,
+                shared: shared.as_ref(),
                 container: &options.run.container,
                 mounts: ready.mounts,
                 secrets: ready.env,
                 shell_on_failure: options.run.shell_on_failure,
                 output,
             };
-            let message = |what: &str| reading.problem(span, format!("process \"{shown}\" {what}"));
-            let layer = match step.run(builder.paths, builder.identity) {
+            let ran = step.run(builder.paths, builder.identity);
+            builder.shared_network = shared;
+            let layer = match ran {
                 Ok(Ran::Done(layer)) => layer,
                 Ok(Ran::Failed(code)) => {
                     let what = format!("did not complete successfully: exit code: {code}");
                     return Err(message(&what).into());
                 }
-                Err(error) => return Err(error.at(*message("could not be run"))),
+                Err(error) => return Err(failed(error)),
             };
             for tree in planned.trees() {
                 builder.check_unchanged(reading, span, tree, "mounted")?;
@@ -121,6 +130,27 @@ impl Builder<'_> {
             Ok(layer)
         })?;
         stage.add(said, Some(made));
+        Ok(())
+    }
+
+    /// Connects the stage's steps to their network, if there is more than this one to come.
+    fn share(
+        &mut self,
+        at: usize,
+        instruction: &Instruction,
+        network: &NetworkMode,
+        layers: &[Digest],
+    ) -> Result<(), Error> {
+        let (options, container) = (self.options, &self.options.run.container);
+        let is_later = |other: &Instruction| other.head.span.start > instruction.head.span.start;
+        let mut later = options.file.stages[at].instructions.iter().filter(|other| is_later(other));
+        if self.shared_network.is_none()
+            && SharedNetwork::suits(network, container)
+            && later.any(|other| matches!(&other.kind, Kind::Run(run) if run.network == RunNetwork::Default))
+        {
+            let shared = SharedNetwork::connect(self.paths, self.identity, network, container, layers)?;
+            self.shared_network = Some(shared);
+        }
         Ok(())
     }
 

@@ -200,10 +200,9 @@ impl<'a, 'b> Stages<'a, 'b> {
                 let outcome = if ended_by_us { Outcome::Canceled } else { outcome };
                 self.progress.on(Event::Ended { step, outcome: &outcome });
             }
-            (Said::Making, _) => _ = self.keeper(),
             (Said::Connecting(networks), _) => {
                 for network in networks {
-                    self.keeper().hold(network);
+                    self.builder.keeper.hold(network);
                 }
             }
             (Said::Useless { cache, why }, _) => {
@@ -218,11 +217,6 @@ impl<'a, 'b> Stages<'a, 'b> {
             }
             (Said::Output { .. } | Said::Ended(_), None) => {}
         }
-    }
-
-    fn keeper(&mut self) -> &mut job::Keeper {
-        let (paths, identity) = (self.builder.paths, self.builder.identity);
-        self.builder.keeper.get_or_insert_with(|| job::Keeper::start(paths, identity))
     }
 
     /// Of a stage whose process has ended.

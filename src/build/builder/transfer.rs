@@ -1,6 +1,7 @@
 //! COPY and ADD, and FROM of a folder.
 
-use super::{Builder, MAIN, Stage};
+use super::{Builder, MAIN, Stage, changed};
+use crate::build::Error;
 use crate::build::cache::{key, layers_text};
 use crate::build::chmod::Modes;
 use crate::build::context::{Context, Owners, Tree};
@@ -14,9 +15,7 @@ use crate::build::named::Named;
 use crate::build::selection::Selection;
 use crate::build::sources::{self, Found, is_pattern};
 use crate::build::transfer::{Piece, Transfer};
-use crate::build::{Error, job};
 use crate::digest::Digest;
-use crate::layers::LayerStore;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -163,11 +162,10 @@ impl<'a> Builder<'a> {
             if is_nothing {
                 return Ok(None);
             }
-            let layer = builder.put(reading, instruction, &transfer)?;
-            for (place, tree) in &trees {
-                builder.check_unchanged(reading, span, (place, tree), "copied")?;
-            }
-            Ok(layer)
+            builder.put(&transfer, &trees).map_err(|error| match error {
+                Error::Changed(path) => changed(reading, span, &path, "copied"),
+                error => error.at(*reading.problem(span, format!("{keyword} failed"))),
+            })
         })?;
         drop(fetched);
         stage.add(said, Some(made));
@@ -346,19 +344,7 @@ impl<'a> Builder<'a> {
             owner: None,
             modes: None,
         };
-        let made = self.made(at, &text, key, |builder| {
-            let layer = job::as_root(builder.paths, builder.identity, |layers: &LayerStore| {
-                transfer.run(builder.identity, layers)
-            })?;
-            for (place, tree) in &trees {
-                let Some(place) = builder.places.get(place) else { continue };
-                if let Some(item) = place.context.first_changed(tree)? {
-                    let path = String::from_utf8_lossy(&item.path).into_owned();
-                    return Err(Error::Changed(path));
-                }
-            }
-            Ok(layer)
-        })?;
+        let made = self.made(at, &text, key, |builder| builder.put(&transfer, &trees))?;
         stage.add(text, Some(made));
         Ok(stage)
     }

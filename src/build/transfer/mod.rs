@@ -30,6 +30,7 @@ use crate::union::{self, Layers, Upper};
 use crate::userns::{Identity, Mode as UserMode};
 use put::Put;
 use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -51,6 +52,15 @@ pub struct Transfer {
     pub owner: Option<String>,
     /// `--chmod`.
     pub modes: Option<Modes>,
+}
+
+/// What came of it.
+#[derive(Serialize, Deserialize)]
+pub enum Transferred {
+    /// The layer, if anything changed.
+    Made(Option<Digest>),
+    /// This file of a context was changed meanwhile.
+    Changed(String),
 }
 
 /// One thing to put.
@@ -99,8 +109,14 @@ fn refused(path: &[u8], why: &'static str) -> Failure {
 }
 
 impl Transfer {
-    /// Carries it out; the layer, if anything changed. This process is root in the user's namespace and ends soon.
-    pub fn run(&self, identity: &Identity, store: &LayerStore) -> Result<Option<Digest>, Failure> {
+    /// Carries it out. When all has been read, `changed` says what of it is no longer what it was when it was digested: then
+    /// nothing is made of it. This process is root in the user's namespace and ends soon.
+    pub fn run(
+        &self,
+        identity: &Identity,
+        store: &LayerStore,
+        changed: &dyn Fn() -> Result<Option<String>, Failure>,
+    ) -> Result<Transferred, Failure> {
         files::separate().map_err(|e| failed(&e))?;
         let scratch = store.scratch().map_err(|e| failed(&e))?;
         let folder = |name: &str| {
@@ -123,7 +139,7 @@ impl Transfer {
         let single_id = matches!(identity.mode, UserMode::Single { .. });
         let mut put = Put { transfer: self, single_id, root: &root, layer: None };
         let made = |layer: Result<Option<CommittedLayer>, layers::Error>| match layer {
-            Ok(layer) => Ok(layer.map(|layer| layer.diff_id)),
+            Ok(layer) => Ok(Transferred::Made(layer.map(|layer| layer.diff_id))),
             Err(error) => Err(failed(&container::Error::from(error))),
         };
         if self.is_in_order() {
@@ -133,9 +149,16 @@ impl Transfer {
             let writer = store.writer(below).map_err(|e| failed(&container::Error::from(e)))?;
             put.layer = Some(RefCell::new(writer));
             put.all(&sources)?;
+            // While the last of it is being made.
+            if let Some(path) = changed()? {
+                return Ok(Transferred::Changed(path));
+            }
             return made(put.layer.map_or(Ok(None), |writer| writer.into_inner().finish()));
         }
         put.all(&sources)?;
+        if let Some(path) = changed()? {
+            return Ok(Transferred::Changed(path));
+        }
         drop(put);
         drop(root);
         let options = CommitOptions {
