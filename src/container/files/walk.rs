@@ -75,7 +75,7 @@ struct Level {
     /// Below the top.
     path: Vec<u8>,
     device: u64,
-    names: std::vec::IntoIter<CString>,
+    names: std::vec::IntoIter<(CString, FileType)>,
 }
 
 impl<'a> Walk<'a> {
@@ -98,7 +98,7 @@ impl<'a> Walk<'a> {
         to: &[u8],
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
-        let top = match self.visit(dir, name, to.to_vec(), sink) {
+        let top = match self.visit(dir, (name, FileType::Unknown), to.to_vec(), sink) {
             Ok(Some(top)) => top,
             Ok(None) => return Ok(()),
             Err(error) => return Err(error),
@@ -116,7 +116,7 @@ impl<'a> Walk<'a> {
         let mut stack = vec![level(Vec::new(), &top)?];
         let mut walker = Walker::new(top);
         while let Some(here) = stack.last_mut() {
-            let Some(name) = here.names.next() else {
+            let Some((name, kind)) = here.names.next() else {
                 stack.pop();
                 continue;
             };
@@ -130,7 +130,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let device = here.device;
-            match self.visit(walker.here(), &name, join(to, &path), sink) {
+            match self.visit(walker.here(), (&name, kind), join(to, &path), sink) {
                 Ok(Some(child)) => {
                     if !is_foreign(&child, device).map_err(Error::io("read", path_of(&path)))? {
                         stack.push(level(path, &child)?);
@@ -145,18 +145,21 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Gives one file to the sink. A directory comes back opened.
+    /// Gives one file to the sink; what it is if its directory has said so. A directory comes back opened.
     fn visit(
         &mut self,
         dir: BorrowedFd<'_>,
-        name: &CStr,
+        (name, kind): (&CStr, FileType),
         path: Vec<u8>,
         sink: &mut dyn Sink,
     ) -> Result<Option<OwnedFd>, Error> {
         let shown = path_of(if path.is_empty() { name.to_bytes() } else { &path });
         let read = |e: Errno| Error::io("read", &shown)(e);
-        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(read)?;
-        let kind = FileType::from_raw_mode(stat.st_mode);
+        let stat = || rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(read);
+        let kind = match kind {
+            FileType::Unknown => FileType::from_raw_mode(stat()?.st_mode),
+            kind => kind,
+        };
         // O_NONBLOCK: a fifo may be put in the place of a file meanwhile, and is not waited for.
         let open = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         match kind {
@@ -169,28 +172,28 @@ impl<'a> Walk<'a> {
                 return Ok(Some(fd));
             }
             FileType::RegularFile => {
-                if let Some(entry) = self.hard_link(&path, &stat) {
-                    sink.put(&entry, &mut io::empty())?;
-                    return Ok(None);
-                }
                 let fd = rustix::fs::openat(dir, name, open, Mode::empty()).map_err(read)?;
                 let stat = rustix::fs::fstat(&fd).map_err(read)?;
                 if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                     return Err(Error::refused(shown, "it was replaced while it was copied"));
+                }
+                if let Some(entry) = self.hard_link(&path, &stat) {
+                    sink.put(&entry, &mut io::empty())?;
+                    return Ok(None);
                 }
                 let entry = self.entry(Kind::File, path, &stat, Some(&fd)).map_err(read)?;
                 sink.put(&entry, &mut File::from(fd))?;
             }
             FileType::Symlink => {
                 let link = rustix::fs::readlinkat(dir, name, Vec::new()).map_err(read)?.into_bytes();
-                let entry = self.entry(Kind::Symlink, path, &stat, None).map_err(read)?;
+                let entry = self.entry(Kind::Symlink, path, &stat()?, None).map_err(read)?;
                 sink.put(&Entry { link, ..entry }, &mut io::empty())?;
             }
             FileType::Fifo => {
-                sink.put(&self.entry(Kind::Fifo, path, &stat, None).map_err(read)?, &mut io::empty())?
+                sink.put(&self.entry(Kind::Fifo, path, &stat()?, None).map_err(read)?, &mut io::empty())?
             }
             FileType::CharacterDevice | FileType::BlockDevice => {
-                sink.put(&self.entry(Kind::Device, path, &stat, None).map_err(read)?, &mut io::empty())?;
+                sink.put(&self.entry(Kind::Device, path, &stat()?, None).map_err(read)?, &mut io::empty())?;
             }
             _ => self.skipped += 1,
         }
@@ -262,17 +265,17 @@ pub(super) fn is_pseudo(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(PSEUDO.contains(&(magic.cast_unsigned() & 0xffff_ffff)))
 }
 
-/// The names in a directory, sorted.
-fn names(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
+/// The names in a directory, sorted, and what they are as far as it says.
+fn names(dir: BorrowedFd<'_>) -> Result<Vec<(CString, FileType)>, Errno> {
     let mut names = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
         let name = entry.file_name();
         if name != c"." && name != c".." {
-            names.push(name.to_owned());
+            names.push((name.to_owned(), entry.file_type()));
         }
     }
-    names.sort_unstable();
+    names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     Ok(names)
 }
 

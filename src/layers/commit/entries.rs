@@ -82,26 +82,39 @@ impl LayerWriter<'_> {
     /// An error may be one of an earlier entry; the layer is lost then.
     pub fn put(&mut self, entry: Entry, content: &mut dyn Read) -> Result<(), Error> {
         let mut left = if entry.kind == Kind::File { entry.size } else { 0 };
-        let path = entry.path.clone();
-        self.batch.parts.push(Part::Entry(entry));
+        let mut entry = Some(entry);
+        let mut path = Vec::new();
         while left > 0 {
             let begin = self.batch.bytes.len();
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(BYTES - begin);
             self.batch.bytes.resize(begin + most, 0);
             let read = content.read(&mut self.batch.bytes[begin..]);
+            let path_of = || crate::layers::path_of(entry.as_ref().map_or(&path, |entry| &entry.path));
             let count = match read {
-                Ok(0) => return Err(Error::refused(&path, "it was changed while it was copied")),
+                Ok(0) => {
+                    return Err(Error::Refused {
+                        path: path_of(),
+                        why: "it was changed while it was copied",
+                    });
+                }
                 Ok(count) => count,
                 Err(e) if e.kind() == ErrorKind::Interrupted => 0,
-                Err(e) => return Err(Error::io("read", &crate::layers::path_of(&path))(e)),
+                Err(e) => return Err(Error::io("read", &path_of())(e)),
             };
             self.batch.bytes.truncate(begin + count);
-            self.batch.parts.push(Part::Data(count));
             left -= count as u64;
+            if let Some(entry) = entry.take() {
+                if left > 0 {
+                    path.clone_from(&entry.path);
+                }
+                self.batch.parts.push(Part::Entry(entry));
+            }
+            self.batch.parts.push(Part::Data(count));
             if self.batch.bytes.len() == BYTES {
                 self.hand_over()?;
             }
         }
+        self.batch.parts.extend(entry.map(Part::Entry));
         if self.batch.parts.len() >= 2 * ENTRIES { self.hand_over() } else { Ok(()) }
     }
 

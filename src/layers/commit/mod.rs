@@ -37,6 +37,8 @@ mod maker;
 #[cfg(test)]
 mod tests;
 mod walk;
+#[cfg(test)]
+mod writer_tests;
 
 use super::attributes::Setter;
 use super::shifted::merged;

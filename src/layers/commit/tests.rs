@@ -21,7 +21,7 @@ fn options(take: Take) -> CommitOptions<'static> {
 }
 
 /// A folder beside the store, on its file system.
-fn upper(store: &TestStore) -> PathBuf {
+pub(super) fn upper(store: &TestStore) -> PathBuf {
     let upper = store.dir.path().join("data/upper");
     fs::create_dir(&upper).unwrap();
     fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).unwrap();
@@ -37,7 +37,7 @@ fn set(path: &Path, name: &str, value: &[u8]) {
 }
 
 /// The entries of a layer, as `kind path link mode`, and of files the content.
-fn entries(store: &TestStore, diff_id: Digest) -> Vec<String> {
+pub(super) fn entries(store: &TestStore, diff_id: Digest) -> Vec<String> {
     let bytes = store.written(diff_id);
     let mut entries = Entries::new(&bytes[..], Ignore, Limits::default());
     let mut lines = Vec::new();
@@ -66,7 +66,7 @@ fn entries(store: &TestStore, diff_id: Digest) -> Vec<String> {
 }
 
 /// Everything of a layer's files that counts: `mode size mtime owner path` and attributes.
-fn tree(store: &TestStore, diff_id: Digest) -> Vec<String> {
+pub(super) fn tree(store: &TestStore, diff_id: Digest) -> Vec<String> {
     let root = store.store.fs_dir(diff_id);
     let mut lines = Vec::new();
     let mut folders = vec![root.clone()];
@@ -100,8 +100,8 @@ fn tree(store: &TestStore, diff_id: Digest) -> Vec<String> {
     lines
 }
 
-/// Makes one of everything.
-fn fill(upper: &Path) {
+/// Makes one of everything; of what only overlayfs makes, if it is to be like an upper directory.
+pub(super) fn fill(upper: &Path, with_overlay: bool) {
     let long = "n".repeat(150);
     fs::create_dir_all(upper.join("d/e")).unwrap();
     fs::create_dir(upper.join("opaque")).unwrap();
@@ -114,9 +114,11 @@ fn fill(upper: &Path) {
     fs::write(upper.join(&long), "long").unwrap();
     mknodat(CWD, upper.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o640), 0).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(upper.join("socket")).unwrap();
-    whiteout(upper.join("gone"));
-    whiteout(upper.join("d/e/gone"));
-    set(&upper.join("opaque"), "user.overlay.opaque", b"y");
+    if with_overlay {
+        whiteout(upper.join("gone"));
+        whiteout(upper.join("d/e/gone"));
+        set(&upper.join("opaque"), "user.overlay.opaque", b"y");
+    }
     set(&upper.join("d/file"), "user.overlay.origin", b"x");
     set(&upper.join("d/file"), "user.note", b"kept");
     set(&upper.join("d/file"), "user.a=b", b"cannot be said");
@@ -137,7 +139,7 @@ fn everything_that_was_written_is_in_the_layer() {
             let store = TestStore::new(ownership);
             let (base, _) = store.unpack(&Archive::new().dir("opaque").end()).unwrap();
             let upper = upper(&store);
-            fill(&upper);
+            fill(&upper, true);
             let options = CommitOptions { below: &[base], times: Times::Kept, ..options(take) };
             let made = store.store.commit(&upper, &options).unwrap().unwrap();
             assert!(made.is_new && store.store.contains(made.diff_id));
@@ -184,7 +186,7 @@ fn a_layer_made_here_is_like_the_same_one_unpacked() {
             let store = TestStore::new(ownership);
             let (base, _) = store.unpack(&Archive::new().dir("opaque").end()).unwrap();
             let upper = upper(&store);
-            fill(&upper);
+            fill(&upper, true);
             let options = CommitOptions { below: &[base], times: Times::Kept, ..options(take) };
             let made = store.store.commit(&upper, &options).unwrap().unwrap();
             let other = TestStore::new(ownership);
@@ -206,7 +208,7 @@ fn the_same_content_is_one_layer_however_it_comes() {
         let upper = store.dir.path().join("data/upper");
         let _ = fs::remove_dir_all(&upper);
         fs::create_dir(&upper).unwrap();
-        fill(&upper);
+        fill(&upper, true);
         made.push(store.store.commit(&upper, &options(take)).unwrap().unwrap());
     }
     assert_eq!(made.iter().map(|m| m.is_new).collect::<Vec<_>>(), [true, false, false]);
@@ -220,7 +222,7 @@ fn the_same_content_is_one_layer_however_it_comes() {
 fn a_copied_directory_is_not_changed() {
     let store = TestStore::new(Ownership::SingleId);
     let upper = upper(&store);
-    fill(&upper);
+    fill(&upper, true);
     let look = |path: &str| {
         let stat = fs::symlink_metadata(upper.join(path)).unwrap();
         (stat.mode(), stat.ctime(), stat.ctime_nsec(), stat.ino())
@@ -349,7 +351,7 @@ fn times_are_cut_clamped_or_set() {
     ] {
         let store = TestStore::new(Ownership::SingleId);
         let upper = upper(&store);
-        fill(&upper);
+        fill(&upper, true);
         let made =
             store.store.commit(&upper, &CommitOptions { times, ..options(Take::Move) }).unwrap().unwrap();
         let root = store.store.fs_dir(made.diff_id);

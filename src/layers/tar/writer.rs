@@ -127,22 +127,32 @@ impl Head<'_> {
         let mut block = [0; BLOCK];
         let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, name);
-        put(100, format!("{:07o}", self.mode & 0o7777).as_bytes());
-        put(108, format!("{:07o}", self.uid).as_bytes());
-        put(116, format!("{:07o}", self.gid).as_bytes());
-        put(124, format!("{:011o}", self.size).as_bytes());
-        put(136, format!("{:011o}", self.seconds).as_bytes());
-        put(148, b"        ");
         put(156, &[self.flag]);
         put(157, self.link);
         put(257, b"ustar\x0000");
-        let (_, major, minor) = self.device.unwrap_or_default();
-        put(329, format!("{major:07o}").as_bytes());
-        put(337, format!("{minor:07o}").as_bytes());
         put(345, prefix);
+        let (_, major, minor) = self.device.unwrap_or_default();
+        octal(&mut block[100..107], (self.mode & 0o7777).into());
+        octal(&mut block[108..115], self.uid.into());
+        octal(&mut block[116..123], self.gid.into());
+        octal(&mut block[124..135], self.size);
+        octal(&mut block[136..147], self.seconds);
+        octal(&mut block[329..336], major.into());
+        octal(&mut block[337..344], minor.into());
+        // While the sum is taken its own field is blanks; it ends with NUL and one.
+        block[148..156].fill(b' ');
         let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
-        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        octal(&mut block[148..154], sum.into());
+        block[154] = 0;
         block
+    }
+}
+
+/// Fills a field with a number's digits. (What `format!` would take for them is a tenth of the time of a small file.)
+fn octal(field: &mut [u8], mut number: u64) {
+    for digit in field.iter_mut().rev() {
+        *digit = b'0' + (number.to_le_bytes()[0] & 7);
+        number >>= 3;
     }
 }
 
