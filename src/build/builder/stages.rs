@@ -42,8 +42,8 @@ pub(super) struct Stages<'a, 'b> {
     /// Why no further stage begins, and since when the others are being ended.
     failed: Option<Error>,
     ending: Option<Instant>,
-    /// What was to be heard of stages that ended without a word.
-    silent: Vec<Listener>,
+    /// Of stages that have ended: their containers may not have yet.
+    ended: Vec<Listener>,
 }
 
 impl<'a, 'b> Stages<'a, 'b> {
@@ -57,7 +57,7 @@ impl<'a, 'b> Stages<'a, 'b> {
             steps: 0,
             failed: None,
             ending: None,
-            silent: Vec::new(),
+            ended: Vec::new(),
         }
     }
 
@@ -230,19 +230,18 @@ impl<'a, 'b> Stages<'a, 'b> {
         match worker.result {
             Some(Ok(stage)) => drop(self.builder.done.insert(worker.at, stage)),
             Some(Err(error)) => self.fail(error),
-            None => {
-                self.silent.push(worker.listener);
-                self.fail(lost());
-            }
+            None => self.fail(lost()),
         }
+        self.ended.push(worker.listener);
         Ok(())
     }
 
-    /// Waits for the end of what stages have left that were killed: the monitor of a step's container has inherited the
-    /// other end of its stage's pipe. Only then can the container be removed.
+    /// Waits for the end of what stages have left: the monitors of their steps' containers, and of those by which they are on
+    /// a network, have inherited the other end of the stage's pipe. Only then is nothing of them there any more, or what was
+    /// killed can be removed.
     fn await_monitors(&mut self) {
         let end = Instant::now() + GRACE;
-        for mut listener in std::mem::take(&mut self.silent) {
+        for mut listener in std::mem::take(&mut self.ended) {
             loop {
                 let left = end.saturating_duration_since(Instant::now());
                 let mut set = [PollFd::new(listener.pipe.as_fd(), PollFlags::POLLIN)];
