@@ -81,6 +81,7 @@ class Subject:
         place, command = rest.split(":", 1)
         self.place, self.words = Place.at(place), command.split(",")
         self.is_podman = os.path.basename(self.words[0]) == "podman"
+        self.is_docker = os.path.basename(self.words[0]) == "docker"
         self.version = self.must("--version")["out"].strip()
 
     def argv(self, *words):
