@@ -40,6 +40,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use walk::Walk;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -262,7 +263,14 @@ impl Context {
             Err(Errno::NOENT) => return Ok(None),
             stat => stat.map_err(Error::io("read", path))?,
         };
-        walk::walk((&self.ignore, selection), self.owners, walker, path, &stat, &above)
+        let walk = Walk {
+            ignore: &self.ignore,
+            selection,
+            owners: self.owners,
+            root: &self.root,
+            threads: walk::threads(),
+        };
+        walk.tree(walker, path, &stat, &above)
     }
 
     fn walker(&self) -> Result<Walker, Error> {

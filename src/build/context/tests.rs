@@ -328,3 +328,33 @@ fn what_changes_after_it_was_digested_is_found() {
     fs::remove_file(world.at("d/a")).unwrap();
     assert!(context.first_changed(&tree).unwrap().is_some());
 }
+
+#[test]
+fn several_threads_find_what_one_does() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in 0..60 {
+        let folder = dir.path().join(format!("top/f{number}"));
+        fs::create_dir_all(folder.join("deep/deeper")).unwrap();
+        fs::write(folder.join("file"), "x").unwrap();
+        fs::write(folder.join("deep/left-out.log"), "x").unwrap();
+        fs::write(folder.join("deep/deeper/file"), "x").unwrap();
+        fs::write(dir.path().join(format!("top/g{number}")), "x").unwrap();
+    }
+    fs::create_dir(dir.path().join("top/empty")).unwrap();
+    let root: OwnedFd = fs::File::open(dir.path()).unwrap().into();
+    let ignore = Ignore::parse("ignore", b"**/*.log\ntop/f7\ntop/f8\n!top/f8/file\n").unwrap();
+    for selection in [Selection::default(), Selection::all_but(&["**/deeper", "f9"]).unwrap()] {
+        let found = |threads| {
+            let walk =
+                Walk { ignore: &ignore, selection: &selection, owners: Owners::Kept, root: &root, threads };
+            let stat = statat(&root, "top", AtFlags::empty()).unwrap();
+            let walker = Walker::new(root.try_clone().unwrap());
+            format!("{:?}", walk.tree(walker, b"top", &stat, &ignore.root()).unwrap().unwrap().items)
+        };
+        let one = found(1);
+        assert!(one.contains("Item") && !one.contains(&format!("{:?}", b"top/f7/file")));
+        for threads in [2, 5] {
+            assert_eq!(found(threads), one);
+        }
+    }
+}

@@ -1,4 +1,5 @@
-//! The walk: `stat` of every file that is not left out, no content.
+//! The walk: `stat` of every file that is not left out, no content. Folders with many folders in them are looked through by several
+//! threads.
 
 use super::super::ignore::{Folder, Ignore};
 use super::super::selection::{Selection, State};
@@ -10,11 +11,12 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat, openat, readlinkat, statat}
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A folder in the walk.
 struct Level {
-    /// Its item's number.
-    item: usize,
+    /// Its item's number; none: others take other parts of it, and its item is theirs who have begun it.
+    item: Option<usize>,
     path: Vec<u8>,
     state: Folder,
     chosen: State,
@@ -23,72 +25,167 @@ struct Level {
     names: std::vec::IntoIter<(CString, FileType)>,
 }
 
-/// What is at `path` in the folder that the walker is in, of which `above` says what is left out; of a folder, what is
-/// selected. `None` if nothing remains.
-pub(super) fn walk(
-    (ignore, selection): (&Ignore, &Selection),
-    owners: Owners,
-    mut walker: Walker,
-    path: &[u8],
-    stat: &Stat,
-    above: &Folder,
-) -> Result<Option<Tree>, Error> {
-    let mut found = Found { items: Vec::new(), owners };
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        let name = CString::new(super::split(path).1).unwrap_or_default();
-        let is_there = !ignore.ignores_in(above, path)
-            && found.file(walker.here(), &name, path.to_vec(), stat).map_err(Error::io("read", path))?;
-        return Ok(is_there.then_some(Tree { items: found.items }));
-    }
-    let state = if path.is_empty() { ignore.root() } else { ignore.enter(above, path) };
-    let mut levels = Vec::new();
-    if !state.may_be_skipped() {
-        walker.go(path).map_err(|stopped| Error::io("read", path)(stopped.errno))?;
-        let fd = openat(walker.here(), c".", FOLDER, Mode::empty()).map_err(Error::io("read", path))?;
-        levels.push(found.folder(fd, path.to_vec(), stat, (state, selection.root()))?);
-    }
-    // What is selected is seen from the top.
-    let from_top = if path.is_empty() { 0 } else { path.len() + 1 };
-    while let Some(level) = levels.last_mut() {
-        let Some((name, kind)) = level.names.next() else {
-            found.end(level.item, level.state.is_ignored() || level.is_on_the_way);
-            levels.pop();
-            continue;
-        };
-        let path = join(&level.path, name.to_bytes());
-        let read = |errno| Error::io("read", &path)(errno);
-        // Asked before anything is: what is left out may not even be readable.
-        let is_folder = kind == FileType::Directory;
-        let state = is_folder.then(|| ignore.enter(&level.state, &path));
-        if state.as_ref().map_or_else(|| ignore.ignores_in(&level.state, &path), Folder::may_be_skipped) {
-            continue;
+/// What is looked for.
+pub(super) struct Walk<'a> {
+    pub(super) ignore: &'a Ignore,
+    pub(super) selection: &'a Selection,
+    pub(super) owners: Owners,
+    /// The context's root.
+    pub(super) root: &'a OwnedFd,
+    /// Who look for it.
+    pub(super) threads: usize,
+}
+
+/// A folder of so many folders is worth several threads.
+const MANY: usize = 16;
+const MOST_THREADS: usize = 8;
+
+/// As many threads as a walk is worth.
+pub(super) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_THREADS)
+}
+
+impl Walk<'_> {
+    /// What is at `path` in the folder that the walker is in, of which `above` says what is left out; of a folder, what is
+    /// selected. `None` if nothing remains.
+    pub(super) fn tree(
+        &self,
+        mut walker: Walker,
+        path: &[u8],
+        stat: &Stat,
+        above: &Folder,
+    ) -> Result<Option<Tree>, Error> {
+        let mut found = Found { items: Vec::new(), owners: self.owners };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            let name = CString::new(super::split(path).1).unwrap_or_default();
+            let is_there = !self.ignore.ignores_in(above, path)
+                && found.file(walker.here(), &name, path.to_vec(), stat).map_err(Error::io("read", path))?;
+            return Ok(is_there.then_some(Tree { items: found.items }));
         }
-        let below = &path[from_top..];
-        let entered = is_folder.then(|| selection.enter(&level.chosen, below));
-        let is_skipped = match &entered {
-            Some((choice, _)) => *choice == Choice::Skip,
-            None => !selection.takes(&level.chosen, below),
-        };
-        if is_skipped {
-            continue;
+        let state = if path.is_empty() { self.ignore.root() } else { self.ignore.enter(above, path) };
+        if !state.may_be_skipped() {
+            walker.go(path).map_err(|stopped| Error::io("read", path)(stopped.errno))?;
+            let fd = openat(walker.here(), c".", FOLDER, Mode::empty()).map_err(Error::io("read", path))?;
+            let level = found.folder(fd, path.to_vec(), stat, (state, self.selection.root()))?;
+            // What is selected is seen from the top.
+            let from_top = if path.is_empty() { 0 } else { path.len() + 1 };
+            self.below(&mut found, &mut walker, level, (from_top, self.threads))?;
         }
-        walker.go(&level.path).map_err(|stopped| read(stopped.errno))?;
-        let stat = match statat(walker.here(), &name, AtFlags::SYMLINK_NOFOLLOW) {
-            // Removed meanwhile.
-            Err(Errno::NOENT) => continue,
-            stat => stat.map_err(read)?,
-        };
-        match state.zip(entered).filter(|_| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
-            Some(state) => {
-                let fd = openat(walker.here(), &name, FOLDER, Mode::empty()).map_err(read)?;
-                levels.push(found.folder(fd, path, &stat, state)?);
+        Ok((!found.items.is_empty()).then_some(Tree { items: found.items }))
+    }
+
+    /// All below a folder, by so many threads.
+    fn below(
+        &self,
+        found: &mut Found,
+        walker: &mut Walker,
+        top: Level,
+        (from_top, threads): (usize, usize),
+    ) -> Result<(), Error> {
+        let mut levels = vec![top];
+        while let Some(level) = levels.last_mut() {
+            let folders = |level: &Level| {
+                level.names.as_slice().iter().filter(|(_, kind)| *kind == FileType::Directory).count()
+            };
+            if threads > 1 && folders(level) >= MANY {
+                self.side_by_side(found, level, (from_top, threads))?;
             }
-            None => {
-                found.file(walker.here(), &name, path.clone(), &stat).map_err(read)?;
+            let Some((name, kind)) = level.names.next() else {
+                if let Some(item) = level.item {
+                    found.end(item, level.state.is_ignored() || level.is_on_the_way);
+                }
+                levels.pop();
+                continue;
+            };
+            let path = join(&level.path, name.to_bytes());
+            let read = |errno| Error::io("read", &path)(errno);
+            // Asked before anything is: what is left out may not even be readable.
+            let is_folder = kind == FileType::Directory;
+            let state = is_folder.then(|| self.ignore.enter(&level.state, &path));
+            let is_left_out = match &state {
+                Some(state) => state.may_be_skipped(),
+                None => self.ignore.ignores_in(&level.state, &path),
+            };
+            if is_left_out {
+                continue;
+            }
+            let below = &path[from_top..];
+            let entered = is_folder.then(|| self.selection.enter(&level.chosen, below));
+            let is_skipped = match &entered {
+                Some((choice, _)) => *choice == Choice::Skip,
+                None => !self.selection.takes(&level.chosen, below),
+            };
+            if is_skipped {
+                continue;
+            }
+            walker.go(&level.path).map_err(|stopped| read(stopped.errno))?;
+            let stat = match statat(walker.here(), &name, AtFlags::SYMLINK_NOFOLLOW) {
+                // Removed meanwhile.
+                Err(Errno::NOENT) => continue,
+                stat => stat.map_err(read)?,
+            };
+            match state.zip(entered).filter(|_| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+            {
+                Some(state) => {
+                    let fd = openat(walker.here(), &name, FOLDER, Mode::empty()).map_err(read)?;
+                    levels.push(found.folder(fd, path, &stat, state)?);
+                }
+                None => {
+                    found.file(walker.here(), &name, path.clone(), &stat).map_err(read)?;
+                }
             }
         }
+        Ok(())
     }
-    Ok((!found.items.is_empty()).then_some(Tree { items: found.items }))
+
+    /// All that is in a folder, a part of its names after the other by whoever is free.
+    fn side_by_side(
+        &self,
+        found: &mut Found,
+        level: &mut Level,
+        (from_top, threads): (usize, usize),
+    ) -> Result<(), Error> {
+        let names: Vec<_> = std::mem::take(&mut level.names).collect();
+        let level = &*level;
+        let parts: Vec<_> = names.chunks(names.len().div_ceil(threads * 8)).collect();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            let root = openat(self.root, c".", FOLDER, Mode::empty()).map_err(Error::io("read", b""))?;
+            let mut walker = Walker::new(root);
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(part) = parts.get(number) else { return Ok::<_, Error>(done) };
+                let mut found = Found { items: Vec::new(), owners: self.owners };
+                let level = Level {
+                    item: None,
+                    path: level.path.clone(),
+                    state: level.state.clone(),
+                    chosen: level.chosen.clone(),
+                    is_on_the_way: level.is_on_the_way,
+                    names: part.to_vec().into_iter(),
+                };
+                self.below(&mut found, &mut walker, level, (from_top, 1))?;
+                done.push((number, found.items));
+            }
+        };
+        let mut all = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            others.into_iter().fold(own, |all, other| {
+                let done = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                let mut all = all?;
+                all.extend(done?);
+                Ok(all)
+            })
+        })?;
+        all.sort_unstable_by_key(|(number, _)| *number);
+        for (_, items) in all {
+            let before = found.items.len();
+            found.items.extend(items.into_iter().map(|item| Item { end: item.end + before, ..item }));
+        }
+        Ok(())
+    }
 }
 
 struct Found {
@@ -111,7 +208,7 @@ impl Found {
         let item = self.items.len();
         self.push(path.clone(), Kind::Folder, stat);
         self.items[item].content = content;
-        Ok(Level { item, path, state, chosen, is_on_the_way: choice == Choice::Descend, names })
+        Ok(Level { item: Some(item), path, state, chosen, is_on_the_way: choice == Choice::Descend, names })
     }
 
     /// Ends a folder.
