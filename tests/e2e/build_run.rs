@@ -505,3 +505,31 @@ fn the_steps_of_a_build_share_one_process_of_their_network() {
     assert_eq!(seen.len(), 1, "{seen:?}");
     assert_clean(&engine);
 }
+
+#[test]
+fn the_steps_of_a_stage_are_on_their_network_under_one_address_and_share_nothing_else() {
+    let engine = engine!();
+    // What a step leaves running, and the port that it listens on, are gone with it.
+    let dockerfile = "FROM TINY AS one
+RUN busybox nc -l -p 7000 >/dev/null & sleep 0.3; busybox ip -4 -o addr show eth0 >/first; hostname >>/first
+RUN busybox ps >/processes; busybox ip -4 -o addr show eth0 >/second; hostname >>/second; grep extra /etc/hosts >>/second
+RUN busybox timeout 1 busybox nc -l -p 7000; [ $? = 143 ]
+FROM TINY
+RUN busybox ip -4 -o addr show eth0 >/third; hostname >>/third
+COPY --from=one /first /second /processes /
+";
+    let flags = ["--add-host", "extra:192.0.2.7"];
+    let output = file(&engine, dockerfile, &flags).ok();
+    let image = last(&output);
+    let first = inside(&engine, image, "cat /first");
+    assert!(first.contains("inet 10."), "{first}");
+    assert_eq!(inside(&engine, image, "cat /second"), format!("{first}\n192.0.2.7\textra"));
+    assert_ne!(inside(&engine, image, "cat /third"), first);
+    assert!(!inside(&engine, image, "cat /processes").contains("nc -l"));
+    // One that is given more than usual has a namespace for itself.
+    let dockerfile =
+        "FROM TINY\nRUN busybox ip addr add 192.0.2.1 dev eth0\nRUN ! busybox ip addr | grep 192.0.2.1\n";
+    file(&engine, dockerfile, &["--cap-add", "NET_ADMIN"]).ok();
+    file(&engine, dockerfile, &[]).explains(1, &["exit code"]);
+    assert_clean(&engine);
+}
