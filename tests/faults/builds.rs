@@ -14,6 +14,7 @@ use tempfile::TempDir;
 /// Two stages side by side, and one that needs both.
 const FILE: &str = "FROM TINY AS run
 RUN mkdir /d && echo ran > /d/ran && ln /d/ran /d/hard && rm /etc/readme
+RUN echo more > /d/more
 FROM TINY AS copied
 COPY files /files/
 FROM TINY
@@ -34,6 +35,11 @@ pub struct Build {
 
 impl Build {
     pub fn new() -> Self {
+        Self::on("none")
+    }
+
+    /// With steps on this network.
+    fn on(network: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("context-").tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         fs::create_dir_all(folder.path().join("files/folder")).unwrap();
@@ -41,8 +47,17 @@ impl Build {
         write("files/one", "1\n");
         write("files/folder/two", "2\n");
         let path = folder.path().to_str().unwrap();
-        let args =
-            ["build", "--progress", "plain", "--jobs", "2", "--network", "none", "--timestamp", "1000000000"];
+        let args = [
+            "build",
+            "--progress",
+            "plain",
+            "--jobs",
+            "2",
+            "--network",
+            network,
+            "--timestamp",
+            "1000000000",
+        ];
         let args = [&args[..], &["-t", "made", path]].concat();
         Self { args: args.into_iter().map(str::to_owned).collect(), _folder: folder }
     }
@@ -113,9 +128,17 @@ fn whole(world: &World, build: &Build) -> (Traced, String) {
 
 /// Does `action` at points of a build; `judge` says what is wrong with its exit code and what it said.
 fn matrix(what: &str, action: impl Fn(&World, &Call) -> Option<Action>, judge: impl Fn(&Traced, &str)) {
+    matrix_of(what, &Build::new(), action, judge);
+}
+
+fn matrix_of(
+    what: &str,
+    build: &Build,
+    action: impl Fn(&World, &Call) -> Option<Action>,
+    judge: impl Fn(&Traced, &str),
+) {
     let world = world!();
-    let build = Build::new();
-    let (whole, id) = whole(&world, &build);
+    let (whole, id) = whole(&world, build);
     let calls: Vec<Call> = whole.calls.into_iter().filter(|call| action(&world, call).is_some()).collect();
     check(world, what, &build.args(), calls.len(), &sample(&calls), |world, call| {
         let action = action(world, call).unwrap();
@@ -144,6 +167,12 @@ fn one_process_killed() {
 #[test]
 fn all_processes_killed() {
     matrix("kills of all", |_, _| Some(Action::KillAll), |_, _| {});
+}
+
+/// The steps of one stage share a network.
+#[test]
+fn one_process_killed_on_a_network() {
+    matrix_of("kills on a network", &Build::on("bridge"), |_, _| Some(Action::Kill), |_, _| {});
 }
 
 /// As by Ctrl-C.

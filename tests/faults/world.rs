@@ -216,6 +216,11 @@ impl World {
         ] {
             paths.remove(&self.engine.data().join(name));
         }
+        // What a network has while the machine runs; the addresses that containers have are not among it.
+        let networks = self.engine.run_root().join("networks");
+        paths.retain(|path| {
+            !path.starts_with(&networks) || path.ancestors().skip(1).any(|dir| dir.ends_with("leases"))
+        });
         // Where a running process's namespace can be joined: whoever ran last has left it.
         for name in ["userns.json", "userns.lock"] {
             paths.remove(&self.engine.run_root().join(name));
