@@ -14,6 +14,13 @@ impl Client {
     /// Opens what is at an http or https URL. No credentials are sent. Plain http is what the user typed or allowed
     /// (`--tls-verify=false`), never where a redirect from https leads to.
     pub fn download(&self, url: &str) -> Result<Download, Error> {
+        let unchanged =
+            || Error::Protocol { host: url.to_owned(), why: "says that nothing has changed".into() };
+        self.download_unless(url, None)?.ok_or_else(unchanged)
+    }
+
+    /// The same, unless it still is what had this strong validator (RFC 9110, 8.8.3): nothing then.
+    pub fn download_unless(&self, url: &str, etag: Option<&str>) -> Result<Option<Download>, Error> {
         let no_url = || Error::Protocol { host: url.to_owned(), why: "is no http or https URL".into() };
         let first: Uri = url.parse().map_err(|_| no_url())?;
         let start = Origin::of(&first).ok_or_else(no_url)?;
@@ -21,15 +28,20 @@ impl Client {
         persist(self.options(), || {
             let (mut url, mut origin) = (first.clone(), start.clone());
             for _ in 0..=MAX_REDIRECTS {
-                let response = self.send(&Method::GET, &url, &origin, insecure, &[], None)?;
+                let headers: Vec<_> = etag.map(|etag| ("If-None-Match", etag)).into_iter().collect();
+                let response = self.send(&Method::GET, &url, &origin, insecure, &headers, None)?;
                 let status = response.status().as_u16();
+                if status == 304 && etag.is_some() {
+                    return Ok(None);
+                }
                 if status == 200 {
-                    let modified = response.headers().get("last-modified").and_then(|l| l.to_str().ok());
-                    return Ok(Download {
+                    let header = |name| response.headers().get(name).and_then(|l| l.to_str().ok());
+                    return Ok(Some(Download {
                         host: origin.display(),
-                        modified: modified.and_then(http_date),
+                        modified: header("last-modified").and_then(http_date),
+                        etag: header("etag").filter(|etag| etag.starts_with('"')).map(str::to_owned),
                         reader: Paced::new(response.into_body().into_reader(), self.options().stall),
-                    });
+                    }));
                 }
                 if !matches!(status, 301 | 302 | 303 | 307 | 308) {
                     return Err(self.refusal(&origin, url.path(), response, false));
@@ -58,6 +70,8 @@ pub struct Download {
     host: String,
     /// When it was last changed, if the server says.
     pub modified: Option<Timestamp>,
+    /// Its strong validator, if the server has one.
+    pub etag: Option<String>,
     reader: Paced<ureq::BodyReader<'static>>,
 }
 

@@ -7,6 +7,7 @@ use crate::support::{Engine, has_program, host, skip};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 /// The paths below a folder of an image, sorted.
 fn listed(engine: &Engine, image: &str, folder: &str) -> Vec<String> {
@@ -235,6 +236,58 @@ fn files_are_added_by_their_url() {
     assert_eq!(left, 0);
 }
 
+#[test]
+fn a_file_that_has_not_changed_is_not_fetched_again() {
+    let engine = engine!();
+    let server = Registry::start();
+    let now = Arc::new(Mutex::new(("\"1\"", "first")));
+    let served = Arc::clone(&now);
+    server.rule(move |request| {
+        let (etag, body) =
+            if request.path == "/pinned" { ("\"p\"", "first") } else { *served.lock().unwrap() };
+        let is_known = request.headers.get("if-none-match").is_some_and(|known| known == etag);
+        let answer = if is_known { Response::new(304, "") } else { Response::new(200, body) };
+        Some(if request.path == "/weak" {
+            answer.header("ETag", "W/\"w\"")
+        } else {
+            answer.header("ETag", etag)
+        })
+    });
+    let at = |path: &str| format!("http://{}{path}", server.address());
+    let sum = digest(b"first");
+    let pinned = at("/pinned");
+    let file =
+        format!("FROM TINY\nADD {} {} /\nADD --checksum={sum} {pinned} /sum/\n", at("/file"), at("/weak"));
+    let folder = context(&engine, "unchanged", &[("Dockerfile", &file)]);
+    let built = build(&engine, &folder, &[]);
+    let again = build(&engine, &folder, &[]);
+    assert_eq!(last(&again), last(&built));
+    let answers = |path: &str| server.log().iter().filter(|asked| asked.path == path).count();
+    let conditional = |path: &str| {
+        server
+            .log()
+            .iter()
+            .filter(|asked| asked.path == path && asked.headers.contains_key("if-none-match"))
+            .count()
+    };
+    // What is known to its last bit is not even asked about; a weak validator says nothing of bytes.
+    assert_eq!((answers("/file"), conditional("/file")), (2, 1));
+    assert_eq!((answers("/weak"), conditional("/weak")), (2, 0));
+    assert_eq!(answers("/pinned"), 1);
+    // What it was made of is gone: it is fetched after all.
+    engine.ok(&["builder", "prune", "-a", "-f", "--filter", "type=regular"]);
+    engine.ok(&["rmi", "-f", last(&built)]);
+    engine.ok(&["builder", "prune", "-a", "-f", "--filter", "type=regular"]);
+    let anew = build(&engine, &folder, &[]);
+    assert_eq!(inside(&engine, last(&anew), "cat /file /sum/pinned"), "firstfirst");
+    *now.lock().unwrap() = ("\"2\"", "second");
+    let changed = build(&engine, &folder, &[]);
+    assert_eq!(inside(&engine, last(&changed), "cat /file /weak /sum/pinned"), "secondsecondfirst");
+    let asked = answers("/pinned");
+    build(&engine, &folder, &["--no-cache"]);
+    assert_eq!(answers("/pinned"), asked + 1);
+}
+
 /// A repository served over http: on master `file`, `sub/deep` and a link, on the tag `v1` an older `file`. The branch `modules` has a
 /// submodule of the same server, `local` one that is a folder of this machine. Gives the server and master's commit.
 pub fn repository(engine: &Engine) -> (Registry, String) {
@@ -288,9 +341,21 @@ fn repositories_are_added() {
     assert!(!of("/without").contains(&"module/sub/deep".to_owned()));
     let script = "cat /master/file /v1/file; readlink /master/out; stat -c %a /master/sub /master/file; cat /commit/.git/HEAD";
     assert_eq!(inside(&engine, last(&built), script), format!("newold/etc\n755\n644\n{commit}"));
+    let before = server.count("GET", "/objects/");
     let again = build(&engine, &folder, &[]);
     assert_eq!(last(&again), last(&built));
     assert!(is_cached(&again, "ADD --keep-git-dir"), "{again}");
+    assert_eq!(server.count("GET", "/objects/"), before, "nothing was fetched that is known");
+    let bare = engine.scratch().join("repository/a.git");
+    let back = "git update-ref refs/heads/master $(git rev-parse v1^{commit}) && git update-server-info";
+    host(&format!("cd {} && {back}", text(&bare)));
+    let moved = build(&engine, &folder, &[]);
+    assert_eq!(inside(&engine, last(&moved), "cat /master/file"), "old");
+    assert!(!is_cached(&moved, &format!("ADD {url} /master/")), "{moved}");
+    host(&format!(
+        "cd {} && git update-ref refs/heads/master {commit} && git update-server-info",
+        text(&bare)
+    ));
     let fails = |engine: &Engine, line: &str, words: &[&str]| {
         let file = format!("FROM {}\n{line}\n", crate::support::tiny());
         engine.run_with_input(&["build", "-f", "-", text(&folder)], file.as_bytes()).explains(1, words);

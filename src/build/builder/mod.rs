@@ -1,5 +1,6 @@
 //! The build: stages side by side, in each one step after the other.
 
+mod remote;
 mod report;
 mod run;
 mod run_mounts;
@@ -431,10 +432,14 @@ impl Builder<'_> {
         Ok((made, Outcome::Done))
     }
 
+    /// Whether a stage is to be built without the cache.
+    fn is_anew(&self, at: usize) -> bool {
+        self.options.no_cache || self.options.no_cache_stages.contains(&at)
+    }
+
     fn find(&self, at: usize, text: &str, key: Digest) -> Option<Made> {
         let warn = |cache, why: &str| drop(self.say(&Said::Useless { cache, why: why.to_owned() }));
-        let anew = self.options.no_cache || self.options.no_cache_stages.contains(&at);
-        match anew {
+        match self.is_anew(at) {
             // Without the cache, too, equal steps of several stages are carried out once.
             true => self.cache.find_here(key, self.layers).filter(|found| found.created >= self.began),
             false => self.cache.find(key, self.layers, text, &warn),

@@ -1,5 +1,6 @@
 //! COPY and ADD, and FROM of a folder.
 
+use super::remote::{Known, Remote, Wanted, parts_of};
 use super::{Builder, MAIN, Stage, changed};
 use crate::build::Error;
 use crate::build::cache::{key, layers_text};
@@ -39,13 +40,15 @@ pub(super) enum Origin {
 
 /// What is put, and all that the key is over.
 #[derive(Default)]
-struct Gathered<'a> {
+pub(super) struct Gathered<'a> {
     pieces: Vec<Piece>,
     parts: Vec<String>,
     /// What was digested of which context, and must not have changed when it has been copied.
     trees: Vec<(String, Rc<Tree>)>,
     /// Held until it has been copied.
     fetched: Vec<Fetched<'a>>,
+    /// How many pieces more there are, of which only is known what they count for.
+    not_here: usize,
 }
 
 impl Gathered<'_> {
@@ -137,30 +140,44 @@ impl<'a> Builder<'a> {
             return Err(reading.problem(transfer.destination.span(), "the destination is empty").into());
         }
         let destination = stage.settings.absolute(&written);
-        let gathered = self.gather(reading, stage, keyword, asked)?;
-        let Gathered { pieces, parts, trees, fetched } = gathered;
         let ends_as_folder = written.ends_with('/') || written.ends_with("/.") || written == ".";
-        if pieces.len() > 1 && !ends_as_folder && transfer.sources.len() > 1 {
+        // A layer that is linked has nothing to do with those below.
+        let layers = if transfer.link { Vec::new() } else { stage.layers().to_vec() };
+        let below = if transfer.link { "link".to_owned() } else { layers_text(&layers) };
+        let key_of = |gathered: &Gathered<'_>| {
+            let count = gathered.pieces.len() + gathered.not_here;
+            let is_folder = ends_as_folder || count > 1;
+            let flags = format!("{owner:?} {modes:?} {is_folder}");
+            let mut all = vec!["copy", &below, &destination, &flags];
+            all.extend(gathered.parts.iter().map(String::as_str));
+            (key(&all), count, is_folder)
+        };
+        let mut gathered = self.gather(reading, stage, keyword, asked, !self.is_anew(at))?;
+        let (mut key, mut count, mut is_folder) = key_of(&gathered);
+        if gathered.not_here > 0 && self.find(at, &instruction.head.text, key).is_none() {
+            gathered = self.gather(reading, stage, keyword, asked, false)?;
+            (key, count, is_folder) = key_of(&gathered);
+        }
+        if count > 1 && !ends_as_folder && transfer.sources.len() > 1 {
             let message = format!(
                 "When using {keyword} with more than one source file, the destination must be a directory and end with a /"
             );
             return Err(reading.problem(transfer.destination.span(), message).into());
         }
-        let is_folder = ends_as_folder || pieces.len() > 1;
-        // A layer that is linked has nothing to do with those below.
-        let layers = if transfer.link { Vec::new() } else { stage.layers().to_vec() };
-        let below = if transfer.link { "link".to_owned() } else { layers_text(&layers) };
-        let flags = format!("{owner:?} {modes:?} {is_folder}");
-        let mut all = vec!["copy", &below, &destination, &flags];
-        all.extend(parts.iter().map(String::as_str));
-        let key = key(&all);
+        let Gathered { pieces, trees, fetched, not_here, .. } = gathered;
         let said = said(reading, stage, keyword, transfer)?;
-        let is_nothing = pieces.is_empty();
+        let is_nothing = count == 0;
         let transfer = Transfer { layers, pieces, destination, is_folder, owner, modes };
         let made = self.made(at, &instruction.head.text, key, |builder| {
             // A pattern that nothing has matched.
             if is_nothing {
                 return Ok(None);
+            }
+            if not_here > 0 {
+                // It was in the cache a moment ago.
+                return Err(Error::io("find a step of the cache again")(std::io::Error::from(
+                    std::io::ErrorKind::NotFound,
+                )));
             }
             builder.put(&transfer, &trees).map_err(|error| match error {
                 Error::Changed(path) => changed(reading, span, &path, "copied"),
@@ -172,13 +189,14 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Finds all that is to be put.
+    /// Finds all that is to be put; `trusting`: what is fetched only if it has changed.
     fn gather(
         &mut self,
         reading: Reading<'_>,
         stage: &Stage,
         keyword: &str,
         asked: &Asked<'_>,
+        trusting: bool,
     ) -> Result<Gathered<'a>, Error> {
         let (scope, transfer) = (&stage.settings.scope, asked.transfer);
         let mut gathered = Gathered::default();
@@ -228,25 +246,34 @@ impl<'a> Builder<'a> {
                 self.paths(&mut gathered, asked, (&text, &selection, unpack), problem).map_err(failed)?;
                 continue;
             };
-            let fetched = match repository {
+            let remote = match repository {
                 Some(repository) => {
                     let mut repository = repository.map_err(problem)?;
                     if let Some((_, commit)) = &checksum {
                         repository.commit = Some(commit.clone());
                     }
-                    let keep = repository.keep.or(add.keep_git_dir).unwrap_or(false);
-                    Fetched::repository(self.layers, &repository, keep)
+                    Remote::Repository(repository)
                 }
                 None => {
                     let digest = checksum.as_ref().map(|(span, text)| {
                         text.parse::<Digest>().map_err(|e| reading.problem(*span, e.to_string()))
                     });
-                    Fetched::url(self.layers, &text, &fetch::name_of(&text), digest.transpose()?)
+                    Remote::File { url: text.clone(), checksum: digest.transpose()? }
                 }
             };
-            let fetched = fetched.map_err(|e| failed(e.into()))?;
-            let unpack = add.unpack.unwrap_or(false);
-            self.fetched(&mut gathered, fetched, &text, (&selection, unpack)).map_err(failed)?;
+            let wanted = Wanted { selection: &selection, add };
+            match remote.ask((self.paths, self.layers), &wanted, trusting).map_err(|e| failed(e.into()))? {
+                Known::Unchanged(parts) => {
+                    gathered.parts.extend(parts);
+                    gathered.not_here += 1;
+                }
+                Known::Fetched(fetched) => {
+                    let before = gathered.parts.len();
+                    self.fetched(&mut gathered, &fetched, &text, &wanted).map_err(failed)?;
+                    remote.remember(self.paths, &wanted, &fetched, &gathered.parts[before..]);
+                    gathered.fetched.push(fetched);
+                }
+            }
         }
         Ok(gathered)
     }
@@ -297,28 +324,24 @@ impl<'a> Builder<'a> {
     fn fetched(
         &self,
         gathered: &mut Gathered<'a>,
-        fetched: Fetched<'a>,
+        fetched: &Fetched<'a>,
         text: &str,
-        (selection, unpack): (&Selection, bool),
+        wanted: &Wanted<'_>,
     ) -> Result<(), Error> {
         let mut context = Context::open(self.paths, &fetched.folder, Ignore::default(), Owners::All(0, 0))?;
-        let found = match fetched.version {
-            Some(_) => sources::find(&mut context, "/", selection)?,
+        match &fetched.version {
+            Some(version) => {
+                let found = sources::find(&mut context, "/", wanted.selection)?;
+                gathered.parts.extend(parts_of(version, wanted.selection));
+                found.into_iter().for_each(|one| gathered.put(&fetched.folder, one, false));
+            }
             None => {
                 let name = fetch::name_of(text).into_bytes();
                 let tree = context.tree(&name)?;
-                tree.map(|tree| Found { path: name.clone(), name, tree }).into_iter().collect()
+                let found = tree.map(|tree| Found { path: name.clone(), name, tree }).into_iter().collect();
+                gathered.list(&fetched.folder, found, wanted.add.unpack.unwrap_or(false));
             }
-        };
-        match &fetched.version {
-            // A check-out has times in it that differ where nothing else does.
-            Some(version) => {
-                gathered.parts.extend(["git".to_owned(), version.clone(), selection.text().to_owned()]);
-                found.into_iter().for_each(|one| gathered.put(&fetched.folder, one, false));
-            }
-            None => gathered.list(&fetched.folder, found, unpack),
         }
-        gathered.fetched.push(fetched);
         Ok(())
     }
 

@@ -162,16 +162,33 @@ impl<'a> Fetched<'a> {
             false => remove_tree(&fetched.folder.join(".git"))
                 .map_err(|error| Error::io("remove .git")(io::Error::other(error)))?,
         }
-        let mut version = format!("{commit} {keep} {}", repository.submodules);
         if let Some(folder) = &repository.folder {
             if !has_folder(&fetched.folder, folder) {
                 return Err(Error::Folder { url: repository.shown(), folder: folder.clone() });
             }
-            version = format!("{version} {folder}");
             fetched.folder.push(folder.trim_start_matches('/'));
         }
-        fetched.version = Some(version);
+        fetched.version = Some(repository.version(&commit, keep));
         Ok(fetched)
+    }
+}
+
+impl Repository {
+    /// The version that a check-out would have now, if the server says so without it; none: nobody knows before it is there.
+    pub fn current_version(&self, keep: bool) -> Option<String> {
+        let reference = self.reference.as_deref().unwrap_or("HEAD");
+        let commit = match is_commit(reference) {
+            true => reference.to_lowercase(),
+            false => Git { repository: self, folder: Path::new("/") }.ask(reference)?,
+        };
+        let is_expected = |expected: &String| commit.starts_with(&expected.to_lowercase());
+        let keep = keep && self.folder.is_none();
+        self.commit.as_ref().is_none_or(is_expected).then(|| self.version(&commit, keep))
+    }
+
+    fn version(&self, commit: &str, keep: bool) -> String {
+        let folder = self.folder.as_ref().map(|folder| format!(" {folder}")).unwrap_or_default();
+        format!("{commit} {keep} {}{folder}", self.submodules)
     }
 }
 
@@ -182,6 +199,19 @@ struct Git<'a> {
 }
 
 impl Git<'_> {
+    /// The commit that a name means on the server, by the rules of git-fetch(1); of a tag the one that it is of.
+    fn ask(&self, name: &str) -> Option<String> {
+        let tag = format!("{name}^{{}}");
+        let answer = self.run("ask", &["ls-remote", "-q", "--", &self.repository.remote, name, &tag]).ok()?;
+        let found = |name: &str| {
+            let mut lines = answer.lines().filter_map(|line| line.split_once('\t'));
+            lines.find(|(_, known)| *known == name).map(|(commit, _)| commit.to_owned())
+        };
+        let names = ["", "refs/", "refs/tags/", "refs/heads/"].map(|before| format!("{before}{name}"));
+        let commit = names.iter().find_map(|name| found(&format!("{name}^{{}}")).or_else(|| found(name)));
+        commit.filter(|commit| is_commit(commit))
+    }
+
     /// Fetches and checks out; the commit.
     fn check_out(&self) -> Result<String, Error> {
         // No template: those of the host may have hooks.

@@ -19,7 +19,7 @@ use crate::registry::{self, Client, Options};
 use crate::timestamp::Timestamp;
 use rustix::fs::{Timespec, Timestamps, futimens};
 use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -121,6 +121,8 @@ pub struct Fetched<'a> {
     pub folder: PathBuf,
     /// What tells it from what was fetched another time, if that is not its content.
     pub version: Option<String>,
+    /// By what a server knows whether its file still is this one.
+    pub etag: Option<String>,
 }
 
 impl<'a> Fetched<'a> {
@@ -132,7 +134,7 @@ impl<'a> Fetched<'a> {
             .mode(0o755)
             .create(&folder)
             .map_err(Error::io(format!("make {}", folder.display())))?;
-        Ok(Self { _scratch: scratch, folder, version: None })
+        Ok(Self { _scratch: scratch, folder, version: None, etag: None })
     }
 
     /// The one file that is at a URL, under this name.
@@ -142,17 +144,33 @@ impl<'a> Fetched<'a> {
         name: &str,
         checksum: Option<Digest>,
     ) -> Result<Self, Error> {
-        let fetched = Self::empty(store)?;
+        let unchanged = || Error::io(format!("fetch {}", without_password(url)))(ErrorKind::InvalidData);
+        Self::url_unless(store, url, name, checksum, None)?.ok_or_else(unchanged)
+    }
+
+    /// The same, unless it still is what had this validator: nothing then.
+    pub fn url_unless(
+        store: &'a LayerStore,
+        url: &str,
+        name: &str,
+        checksum: Option<Digest>,
+        etag: Option<&str>,
+    ) -> Result<Option<Self>, Error> {
         let shown = without_password(url);
         let client = Client::new(Options::default());
-        let download = client.download(url).map_err(|source| Error::Url { url: shown.clone(), source })?;
+        let download = client.download_unless(url, etag);
+        let Some(download) = download.map_err(|source| Error::Url { url: shown.clone(), source })? else {
+            return Ok(None);
+        };
+        let mut fetched = Self::empty(store)?;
+        fetched.etag.clone_from(&download.etag);
         let modified = download.modified.unwrap_or(Timestamp::from_unix(0, 0));
         let got = fetched.write(name, download.take(MOST + 1), &shown, modified)?;
         match checksum {
             Some(expected) if expected != got => {
                 Err(Error::Checksum { got: got.to_string(), expected: expected.to_string() })
             }
-            _ => Ok(fetched),
+            _ => Ok(Some(fetched)),
         }
     }
 
