@@ -157,13 +157,14 @@ impl Walk<'_> {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some(part) = parts.get(number) else { return Ok::<_, Error>(done) };
                 let mut found = Found { items: Vec::new(), owners: self.owners };
+                let names = part.to_vec();
                 let level = Level {
                     item: None,
                     path: level.path.clone(),
                     state: level.state.clone(),
                     chosen: level.chosen.clone(),
                     is_on_the_way: level.is_on_the_way,
-                    names: part.to_vec().into_iter(),
+                    names: names.into_iter(),
                 };
                 self.below(&mut found, &mut walker, level, (from_top, 1))?;
                 done.push((number, found.items));
