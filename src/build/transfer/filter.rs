@@ -68,7 +68,8 @@ impl<'a, 'b, 's> Filter<'a, 'b, 's> {
         let below = self.below(&entry.path);
         match self.chosen {
             None => Choice::Take,
-            Some(Chosen::Listed(top, items)) => match items.contains(&join(top, below)) {
+            // What is below the top was asked for before it was looked at.
+            Some(Chosen::Listed(top, items)) => match !below.is_empty() || items.contains(*top) {
                 true => Choice::Take,
                 false => Choice::Skip,
             },
