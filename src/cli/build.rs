@@ -131,8 +131,10 @@ pub struct BuildFlags {
 fn define(command: Command) -> Command {
     build_run_flags::define(build_cache::define(build_output::define(command)).args([
         list("build-arg", "NAME[=VALUE]").help("Set a variable that the Dockerfile declares with ARG"),
-        list("build-context", "NAME=FOLDER|URL")
-            .help("Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, a git repository, a URL"),
+        list("build-context", "NAME=FOLDER|URL").help(
+            "Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, oci-layout://FOLDER[:TAG][@DIGEST], \
+             a git repository, a URL",
+        ),
         switch("check").help("Tell what is unwise in the Dockerfile, and build nothing"),
         option("file", "FILE").short('f').help("Read the Dockerfile from FILE (default: FOLDER/Dockerfile)"),
         option("jobs", "COUNT").help("Build so many stages at the same time (default: one per processor)"),
@@ -335,7 +337,11 @@ fn build_all(
         if let Some(platform) = &needed.platform {
             how.platform = Some(platform.to_string());
         }
-        images.push((needed.clone(), stores::obtain(engine, &needed.name, &how)?));
+        let image = match plan.material.layouts.get(&needed.name) {
+            Some(layout) => stores::from_layout(engine, layout, &how)?,
+            None => stores::obtain(engine, &needed.name, &how)?,
+        };
+        images.push((needed.clone(), image));
     }
     let unknown = scope::unknown_build_args(&plan.file, &flags.build_args);
     if !unknown.is_empty() && !flags.image.quiet {

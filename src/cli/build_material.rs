@@ -10,8 +10,10 @@ use crate::build::dockerfile::scope::BuildArgs;
 use crate::build::fetch::{self, Fetched, Repository};
 use crate::build::ignore::{self, Ignore};
 use crate::build::{self, Contexts, Named};
+use crate::image::Layout;
 use crate::layers::LayerStore;
 use crate::rooted_fs::Root;
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
@@ -30,9 +32,16 @@ impl ContextFlag {
     pub fn parse(text: &str) -> Result<ContextFlag, parse::Invalid> {
         match text.split_once('=') {
             Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+                if let Some(Err(why)) = Layout::parse(value) {
+                    let fix =
+                        "write it as oci-layout://FOLDER, with :TAG and @DIGEST after it if it has several";
+                    return Err(parse::Invalid::new(why).fix(fix));
+                }
                 Ok(ContextFlag { name: name.to_owned(), value: value.to_owned() })
             }
-            _ => Err(parse::Invalid::new("expected NAME=FOLDER, NAME=docker-image://IMAGE or NAME=URL")),
+            _ => Err(parse::Invalid::new(
+                "expected NAME=FOLDER, NAME=docker-image://IMAGE, NAME=oci-layout://FOLDER or NAME=URL",
+            )),
         }
     }
 }
@@ -49,6 +58,9 @@ pub struct Material<'a> {
     pub ignore: Ignore,
     /// Those with a name.
     pub contexts: Contexts,
+    /// The images among them that are in a layout, by the name that the graph has for them. What a Dockerfile names
+    /// by itself is none of these: it may not choose folders of the host.
+    pub layouts: BTreeMap<String, Layout>,
     _fetched: Vec<Fetched<'a>>,
 }
 
@@ -86,12 +98,19 @@ impl<'a> Material<'a> {
                 (folder, name, bytes, ignore)
             }
         };
-        let mut contexts = Contexts::default();
+        let (mut contexts, mut layouts) = (Contexts::default(), BTreeMap::new());
         for flag in &flags.contexts {
-            let named = named(store, flag, &mut held)?;
+            let named = match Layout::parse(&flag.value) {
+                Some(Ok(layout)) => {
+                    let name = layout.to_string();
+                    layouts.insert(name.clone(), layout);
+                    Named::Image(name)
+                }
+                _ => named(store, flag, &mut held)?,
+            };
             contexts.add(&flag.name, named);
         }
-        Ok(Self { folder, name, bytes, ignore, contexts, _fetched: held })
+        Ok(Self { folder, name, bytes, ignore, contexts, layouts, _fetched: held })
     }
 }
 
@@ -238,7 +257,7 @@ fn named<'a>(
         None if fetch::is_url(value) => {
             Fetched::url(store, value, "context", None).map_err(build::Error::from)?
         }
-        None if ["oci-layout://", "target:", "input:"].iter().any(|start| value.starts_with(start)) => {
+        None if ["target:", "input:"].iter().any(|start| value.starts_with(start)) => {
             let what = format!("--build-context {}={value}", flag.name);
             return Err(Error::Unsupported { what }.into());
         }
