@@ -288,6 +288,16 @@ impl Member {
         control::send(&self.socket, &Request::Others(self.lease.others.clone()), None).map_err(talk(action))
     }
 
+    /// Has others on the network call the container by these names from now on.
+    pub fn set_names(&mut self, names: Vec<String>) -> Result<(), Error> {
+        if names == self.lease.wish.names {
+            return Ok(());
+        }
+        self.lease.set_names(names)?;
+        let request = Request::Names(self.lease.wish.names.clone());
+        control::send(&self.socket, &request, None).map_err(talk("tell the network the container's names"))
+    }
+
     /// Disconnects the container, and waits until its cable is gone. A process of the network that has ended has taken it along.
     pub fn detach(self) {
         if control::send(&self.socket, &Request::Detach, None).is_ok() {
@@ -334,6 +344,16 @@ impl Lease {
     /// Says on which networks (their ids) the container is: names of the others are found too.
     pub fn set_others(&mut self, networks: &[String]) {
         self.others = networks.iter().filter(|id| **id != self.config.id).cloned().collect();
+    }
+
+    fn set_names(&mut self, names: Vec<String>) -> Result<(), Error> {
+        let _lock = leases_lock(&self.folder)?;
+        let holder = address::Holder { id: &self.wish.owner, names: &names };
+        for address in self.addresses() {
+            address::rename(&self.folder.join("leases"), address, &holder)?;
+        }
+        self.wish.names = names;
+        Ok(())
     }
 
     /// What the container has asked for.
