@@ -205,7 +205,7 @@ fn a_build_that_does_not_fit_leaves_what_was_finished_and_says_what_to_do() {
     for (last, why) in steps {
         write(last);
         let output = engine.run(&args);
-        assert!(output.stderr.contains("#2 CACHED\n"), "{output}");
+        assert!(output.stderr.contains("#3 CACHED\n"), "{output}");
         output.explains(1, &["Dockerfile:3:1", why, "fix: free some space"]);
         assert_eq!(engine.run(&["image", "exists", "made"]).code, 1);
         assert!(engine.names().is_empty());

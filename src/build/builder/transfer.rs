@@ -235,13 +235,18 @@ impl<'a> Builder<'a> {
                         repository.commit = Some(commit.clone());
                     }
                     let keep = repository.keep.or(add.keep_git_dir).unwrap_or(false);
-                    Fetched::repository(self.layers, &repository, keep)
+                    let name = fetch::step_name(&repository.remote, true);
+                    self.around(name, || Fetched::repository(self.layers, &repository, keep))
                 }
                 None => {
                     let digest = checksum.as_ref().map(|(span, text)| {
                         text.parse::<Digest>().map_err(|e| reading.problem(*span, e.to_string()))
                     });
-                    Fetched::url(self.layers, &text, &fetch::name_of(&text), digest.transpose()?)
+                    let digest = digest.transpose()?;
+                    let name = fetch::name_of(&text);
+                    self.around(fetch::step_name(&text, false), || {
+                        Fetched::url(self.layers, &text, &name, digest)
+                    })
                 }
             };
             let fetched = fetched.map_err(|e| failed(e.into()))?;
