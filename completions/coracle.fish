@@ -541,7 +541,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand build" -l unsetlabel -d 
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l cache-from -d 'Take what steps made elsewhere from NAME in a registry, or type=registry,ref=NAME or type=local,src=FOLDER' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l cache-to -d 'Keep what steps made for builds elsewhere: NAME in a registry, type=registry,ref=NAME, type=local,dest=FOLDER (each with mode=min or max), or type=inline' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l build-arg -d 'Set a variable that the Dockerfile declares with ARG' -r
-complete -c coracle -n "__fish_coracle_using_subcommand build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, a git repository, a URL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, oci-layout://FOLDER[:TAG][@DIGEST], a git repository, a URL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -s f -l file -d 'Read the Dockerfile from FILE (default: FOLDER/Dockerfile)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l jobs -d 'Build so many stages at the same time (default: one per processor)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l manifest -d 'Add the image to a list, which is made if it is not there' -r
@@ -599,7 +599,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cache-from -d 'Take what steps made elsewhere from NAME in a registry, or type=registry,ref=NAME or type=local,src=FOLDER' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cache-to -d 'Keep what steps made for builds elsewhere: NAME in a registry, type=registry,ref=NAME, type=local,dest=FOLDER (each with mode=min or max), or type=inline' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l build-arg -d 'Set a variable that the Dockerfile declares with ARG' -r
-complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, a git repository, a URL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, oci-layout://FOLDER[:TAG][@DIGEST], a git repository, a URL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -s f -l file -d 'Read the Dockerfile from FILE (default: FOLDER/Dockerfile)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l jobs -d 'Build so many stages at the same time (default: one per processor)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l manifest -d 'Add the image to a list, which is made if it is not there' -r
@@ -668,7 +668,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cache-from -d 'Take what steps made elsewhere from NAME in a registry, or type=registry,ref=NAME or type=local,src=FOLDER' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cache-to -d 'Keep what steps made for builds elsewhere: NAME in a registry, type=registry,ref=NAME, type=local,dest=FOLDER (each with mode=min or max), or type=inline' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l build-arg -d 'Set a variable that the Dockerfile declares with ARG' -r
-complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, a git repository, a URL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, oci-layout://FOLDER[:TAG][@DIGEST], a git repository, a URL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -s f -l file -d 'Read the Dockerfile from FILE (default: FOLDER/Dockerfile)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l jobs -d 'Build so many stages at the same time (default: one per processor)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l manifest -d 'Add the image to a list, which is made if it is not there' -r
@@ -1219,7 +1219,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_s
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cache-from -d 'Take what steps made elsewhere from NAME in a registry, or type=registry,ref=NAME or type=local,src=FOLDER' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cache-to -d 'Keep what steps made for builds elsewhere: NAME in a registry, type=registry,ref=NAME, type=local,dest=FOLDER (each with mode=min or max), or type=inline' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l build-arg -d 'Set a variable that the Dockerfile declares with ARG' -r
-complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, a git repository, a URL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, oci-layout://FOLDER[:TAG][@DIGEST], a git repository, a URL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -s f -l file -d 'Read the Dockerfile from FILE (default: FOLDER/Dockerfile)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l jobs -d 'Build so many stages at the same time (default: one per processor)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l manifest -d 'Add the image to a list, which is made if it is not there' -r

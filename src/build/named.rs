@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub enum Named {
     /// A folder, and what is left out of it.
     Folder(PathBuf, Ignore),
-    /// An image.
+    /// An image: a reference, or what the caller calls one that it has itself.
     Image(String),
     /// Nothing: `docker-image://scratch`.
     Scratch,

@@ -18,7 +18,7 @@ use crate::container::store::{Places, save};
 use crate::container::{files, monitor};
 use crate::digest::Digest;
 use crate::image::{Image, ImageConfig, RootFs, RunConfig};
-use crate::state::{Lock, Paths, create_dir_private, remove_tree};
+use crate::state::{Lock, Paths, create_dir_private, is_full, remove_tree};
 use crate::userns::Identity;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -54,8 +54,13 @@ pub struct Run<'a> {
 pub enum Ran {
     /// Well, and this is what it changed.
     Done(Option<Digest>),
-    /// With this code.
-    Failed(i32),
+    /// Not well.
+    Failed {
+        /// With this code.
+        code: i32,
+        /// There was no room for its files then.
+        disk_is_full: bool,
+    },
 }
 
 /// A step's container.
@@ -106,11 +111,13 @@ impl Run<'_> {
             step.shell()?;
         }
         let is_well = matches!(ending, Ok(Ending::Exited(0)));
+        // Asked while all that it has written is still there.
+        let disk_is_full = !is_well && is_full(&step.places.data);
         let layer = step.end(is_well);
         drop(kept);
         match ending? {
             Ending::Exited(0) => Ok(Ran::Done(layer?)),
-            Ending::Exited(code) => Ok(Ran::Failed(code & 0xff)),
+            Ending::Exited(code) => Ok(Ran::Failed { code: code & 0xff, disk_is_full }),
             Ending::Failed(failure) => Err(Error::Failed(failure)),
             Ending::Detached | Ending::Lost => {
                 Err(Error::io("run it")(std::io::Error::other("its monitor was killed")))

@@ -14,6 +14,8 @@ use super::{Action, Context, Entry, Error, builder, parse};
 use crate::build::cache::Policy;
 use crate::build::dockerfile::scope::{self, BuildArgs, Globals};
 use crate::build::dockerfile::{self, Source};
+use crate::build::lint::Warning;
+use crate::build::progress::Progress;
 use crate::build::{self, BuildOptions, Built, Graph, Keeper, RunOptions};
 use crate::container::create::ownership;
 use crate::digest::Digest;
@@ -131,8 +133,10 @@ pub struct BuildFlags {
 fn define(command: Command) -> Command {
     build_run_flags::define(build_cache::define(build_output::define(command)).args([
         list("build-arg", "NAME[=VALUE]").help("Set a variable that the Dockerfile declares with ARG"),
-        list("build-context", "NAME=FOLDER|URL")
-            .help("Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, a git repository, a URL"),
+        list("build-context", "NAME=FOLDER|URL").help(
+            "Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, oci-layout://FOLDER[:TAG][@DIGEST], \
+             a git repository, a URL",
+        ),
         switch("check").help("Tell what is unwise in the Dockerfile, and build nothing"),
         option("file", "FILE").short('f').help("Read the Dockerfile from FILE (default: FOLDER/Dockerfile)"),
         option("jobs", "COUNT").help("Build so many stages at the same time (default: one per processor)"),
@@ -256,7 +260,7 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let store = LayerStore::open(&engine.paths, ownership(&engine.identity));
     let run = build_run_flags::options(args)?;
     if flags.check {
-        let plan = Plan::of(&store, &flags)?;
+        let plan = Plan::of(&store, &flags, &mut Screen::new(Form::Quiet))?;
         // Without a target, all stages.
         let stages = |stage| flags.target.is_none() || plan.graph.order.contains(&stage);
         return build_check::check(&engine, &flags, &plan.checked(&stages));
@@ -290,8 +294,8 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn of(store: &'a LayerStore, flags: &BuildFlags) -> anyhow::Result<Self> {
-        let material = Material::gather(store, flags)?;
+    fn of(store: &'a LayerStore, flags: &BuildFlags, progress: &mut dyn Progress) -> anyhow::Result<Self> {
+        let material = Material::gather(store, flags, progress)?;
         let source = Source::from_bytes(&material.name.display().to_string(), &material.bytes);
         let file = dockerfile::parse(&source).map_err(build::Error::from)?;
         let host = Platform::host();
@@ -316,7 +320,6 @@ fn build_all(
     stdout: &File,
     keeper: &mut Option<Keeper>,
 ) -> anyhow::Result<Built> {
-    let plan = Plan::of(store, flags)?;
     let form = match flags.form {
         Form::Live if run.shell_on_failure => {
             let what = "--progress tty and --shell-on-failure cannot be used together";
@@ -325,6 +328,31 @@ fn build_all(
         Form::Auto if run.shell_on_failure => Form::Plain,
         form => form,
     };
+    let mut screen = Screen::new(form);
+    let mut told = None;
+    let built = build_on(&mut screen, engine, store, flags, run, (stdout, keeper), &mut told);
+    let failure = built.as_ref().err().and_then(|error| error.downcast_ref::<build::Error>());
+    screen.finish(built.is_ok(), failure.and_then(build::Error::problem));
+    if let Some((source, warnings)) = told {
+        screen.warnings(&source, &warnings);
+    }
+    built
+}
+
+/// Builds, and brings what comes of it to where it is to be. What is unwise in the Dockerfile of an image that was made is
+/// in `told`.
+fn build_on(
+    screen: &mut Screen,
+    engine: &Engine,
+    store: &LayerStore,
+    flags: &BuildFlags,
+    run: RunOptions,
+    (stdout, keeper): (&File, &mut Option<Keeper>),
+    told: &mut Option<(Source, Vec<Warning>)>,
+) -> anyhow::Result<Built> {
+    let plan = Plan::of(store, flags, screen)?;
+    // What is pulled is shown as in 'pull'.
+    screen.step_aside();
     engine.mention_single_id();
     // What follows needs it, and what is done first need not wait for it.
     let keeper = keeper.insert(Keeper::start(&engine.paths, &engine.identity));
@@ -335,15 +363,18 @@ fn build_all(
         if let Some(platform) = &needed.platform {
             how.platform = Some(platform.to_string());
         }
-        images.push((needed.clone(), stores::obtain(engine, &needed.name, &how)?));
+        let image = match plan.material.layouts.get(&needed.name) {
+            Some(layout) => stores::from_layout(engine, layout, &how)?,
+            None => stores::obtain(engine, &needed.name, &how)?,
+        };
+        images.push((needed.clone(), image));
     }
     let unknown = scope::unknown_build_args(&plan.file, &flags.build_args);
     if !unknown.is_empty() && !flags.image.quiet {
         output::warn(&format!("the Dockerfile has no ARG for these build arguments: {}", unknown.join(", ")));
     }
-    let mut screen = Screen::new(form);
     let stages = |stage| plan.graph.order.contains(&stage);
-    let warnings = build_check::warnings(flags, &plan.checked(&stages), &images, &mut screen)?;
+    let warnings = build_check::warnings(flags, &plan.checked(&stages), &images, screen)?;
     let caches = flags.result.cache.open();
     let Plan { material, file, platform, globals, graph } = plan;
     let built = build::build(
@@ -369,16 +400,15 @@ fn build_all(
             caches: &caches,
         },
         keeper,
-        &mut screen,
+        screen,
     );
-    screen.finish(built.is_ok(), built.as_ref().err().and_then(build::Error::problem));
     if built.is_err() {
         // A step that did not end when it was told to has left its container.
         engine.tidy();
     }
     let built = built?;
-    screen.warnings(&file.source, &warnings);
-    flags.result.carry_out(engine, &built, stdout, flags.image.quiet)?;
+    *told = Some((file.source.clone(), warnings));
+    flags.result.carry_out(engine, &built, stdout, flags.image.quiet, screen)?;
     if let Some(list) = &flags.manifest {
         add_to_list(engine, built.image.id(), list)?;
     }

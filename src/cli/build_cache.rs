@@ -2,9 +2,8 @@
 
 use super::args::{Given, list};
 use super::{Error, parse};
-use crate::build::Built;
-use crate::build::output::Export;
-use crate::image::{CachePlace, StepCache};
+use crate::build::{self, Built};
+use crate::image::{CachePlace, StepCache, Steps};
 use crate::output;
 use crate::registry::Options;
 use clap::{ArgMatches, Command};
@@ -139,10 +138,14 @@ impl CacheFlags {
         self.from.iter().filter_map(open).collect()
     }
 
-    /// Writes the caches. The caller has one thread and holds an image pin.
-    pub fn write(&self, export: &Export<'_>, built: &Built) -> anyhow::Result<()> {
+    /// Has the caches written, each with these steps.
+    pub fn write(
+        &self,
+        built: &Built,
+        write: &mut dyn FnMut(&CachePlace, &Steps) -> Result<(), build::Error>,
+    ) -> anyhow::Result<()> {
         for To { place, all, ignore_error } in &self.to {
-            match export.cache(place, if *all { &built.steps } else { &built.own_steps }) {
+            match write(place, if *all { &built.steps } else { &built.own_steps }) {
                 Err(error) if *ignore_error => {
                     output::warn(&format!("the cache {place} could not be written: {error}"));
                 }

@@ -9,12 +9,18 @@ use super::{Error, parse};
 use crate::build::dockerfile::scope::BuildArgs;
 use crate::build::fetch::{self, Fetched, Repository};
 use crate::build::ignore::{self, Ignore};
+use crate::build::progress::{Event, Progress, around};
 use crate::build::{self, Contexts, Named};
+use crate::image::Layout;
 use crate::layers::LayerStore;
 use crate::rooted_fs::Root;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{self, ErrorKind, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
+/// What the fetching of a context is called, by BuildKit too.
+const REMOTE: &str = "[internal] load remote build context";
 /// Bytes of a Dockerfile or of a file that says what is left out.
 const MOST: usize = 16 << 20;
 
@@ -30,9 +36,16 @@ impl ContextFlag {
     pub fn parse(text: &str) -> Result<ContextFlag, parse::Invalid> {
         match text.split_once('=') {
             Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+                if let Some(Err(why)) = Layout::parse(value) {
+                    let fix =
+                        "write it as oci-layout://FOLDER, with :TAG and @DIGEST after it if it has several";
+                    return Err(parse::Invalid::new(why).fix(fix));
+                }
                 Ok(ContextFlag { name: name.to_owned(), value: value.to_owned() })
             }
-            _ => Err(parse::Invalid::new("expected NAME=FOLDER, NAME=docker-image://IMAGE or NAME=URL")),
+            _ => Err(parse::Invalid::new(
+                "expected NAME=FOLDER, NAME=docker-image://IMAGE, NAME=oci-layout://FOLDER or NAME=URL",
+            )),
         }
     }
 }
@@ -49,6 +62,9 @@ pub struct Material<'a> {
     pub ignore: Ignore,
     /// Those with a name.
     pub contexts: Contexts,
+    /// The images among them that are in a layout, by the name that the graph has for them. What a Dockerfile names
+    /// by itself is none of these: it may not choose folders of the host.
+    pub layouts: BTreeMap<String, Layout>,
     _fetched: Vec<Fetched<'a>>,
 }
 
@@ -61,11 +77,18 @@ enum Main<'a> {
 
 impl<'a> Material<'a> {
     /// Reads and fetches it all. The caller has one thread.
-    pub fn gather(store: &'a LayerStore, flags: &BuildFlags) -> anyhow::Result<Self> {
+    pub fn gather(
+        store: &'a LayerStore,
+        flags: &BuildFlags,
+        progress: &mut dyn Progress,
+    ) -> anyhow::Result<Self> {
         let mut held = Vec::new();
-        let (folder, name, bytes, ignore) = match main(store, flags)? {
+        let (folder, name, bytes, ignore) = match main(store, flags, progress)? {
             Main::Folder(folder) => {
-                let (name, bytes) = dockerfile(&folder, flags.file.as_deref())?;
+                let file = flags.file.as_deref();
+                let (name, bytes) = definition(file.unwrap_or(usual(&folder).as_ref()), progress, || {
+                    dockerfile(&folder, file)
+                })?;
                 let beside = flags.file.is_some().then_some(&*name);
                 let ignore = left_out(&folder, beside)?;
                 (folder, name, bytes, ignore)
@@ -78,20 +101,32 @@ impl<'a> Material<'a> {
                         return Err(Error::usage(what, "leave out -f").into());
                     }
                     (Some(bytes), None) => ("Dockerfile".into(), bytes),
-                    (None, Some(path)) if is_stdin(path) => ("Dockerfile".into(), all_of_stdin()?),
-                    (None, path) => inside(&folder, path)?,
+                    (None, Some(path)) if is_stdin(path) => {
+                        definition(path, progress, || Ok(("Dockerfile".into(), all_of_stdin()?)))?
+                    }
+                    (None, path) => {
+                        let shown = path.unwrap_or(usual(&folder).as_ref());
+                        definition(shown, progress, || inside(&folder, path))?
+                    }
                 };
                 let ignore = left_out(&folder, None)?;
                 held.push(fetched);
                 (folder, name, bytes, ignore)
             }
         };
-        let mut contexts = Contexts::default();
+        let (mut contexts, mut layouts) = (Contexts::default(), BTreeMap::new());
         for flag in &flags.contexts {
-            let named = named(store, flag, &mut held)?;
+            let named = match Layout::parse(&flag.value) {
+                Some(Ok(layout)) => {
+                    let name = layout.to_string();
+                    layouts.insert(name.clone(), layout);
+                    Named::Image(name)
+                }
+                _ => named(store, flag, &mut held, progress)?,
+            };
             contexts.add(&flag.name, named);
         }
-        Ok(Self { folder, name, bytes, ignore, contexts, _fetched: held })
+        Ok(Self { folder, name, bytes, ignore, contexts, layouts, _fetched: held })
     }
 }
 
@@ -99,7 +134,34 @@ fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-fn main<'a>(store: &'a LayerStore, flags: &BuildFlags) -> anyhow::Result<Main<'a>> {
+/// Shows the reading of a Dockerfile, under BuildKit's name for it.
+fn definition<T>(
+    file: &Path,
+    progress: &mut dyn Progress,
+    read: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let name =
+        file.file_name().filter(|_| !is_stdin(file)).map_or("Dockerfile".into(), OsStr::to_string_lossy);
+    around(progress, &format!("[internal] load build definition from {name}"), |_, _| read())
+}
+
+/// Shows work that takes its time, and with which this process is busy.
+fn fetching<T>(
+    name: &str,
+    progress: &mut dyn Progress,
+    work: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    around(progress, name, |progress, _| {
+        progress.on(Event::Tick);
+        work()
+    })
+}
+
+fn main<'a>(
+    store: &'a LayerStore,
+    flags: &BuildFlags,
+    progress: &mut dyn Progress,
+) -> anyhow::Result<Main<'a>> {
     let context = flags.context.to_string_lossy().into_owned();
     if is_stdin(&flags.context) {
         if flags.file.as_deref().is_some_and(is_stdin) {
@@ -110,22 +172,24 @@ fn main<'a>(store: &'a LayerStore, flags: &BuildFlags) -> anyhow::Result<Main<'a
             let what = "standard input is a terminal, neither a Dockerfile nor an archive";
             return Err(Error::usage(what, "redirect one, or name a folder").into());
         }
-        return stream(store, io::stdin(), "standard input");
+        return fetching(REMOTE, progress, || stream(store, io::stdin(), "standard input"));
     }
     if flags.context.is_dir() {
         return Ok(Main::Folder(flags.context.clone()));
     }
     if let Some(repository) = Repository::parse_context(&context) {
-        let fetched = repository_of(store, repository, keeps_git_dir(&flags.build_args))?;
+        let fetched = repository_of(store, repository, keeps_git_dir(&flags.build_args), progress)?;
         return Ok(Main::Fetched(fetched, None));
     }
     if fetch::is_url(&context) {
-        let fetched = Fetched::url(store, &context, "context", None).map_err(build::Error::from)?;
-        let file = fetched.open("context").map_err(build::Error::from)?;
-        return Ok(match stream(store, file, &context)? {
-            // As BuildKit has it: the file is in its own context.
-            Main::Fetched(_, Some(bytes)) => Main::Fetched(fetched, Some(bytes)),
-            other => other,
+        return fetching(REMOTE, progress, || {
+            let fetched = Fetched::url(store, &context, "context", None).map_err(build::Error::from)?;
+            let file = fetched.open("context").map_err(build::Error::from)?;
+            Ok(match stream(store, file, &context)? {
+                // As BuildKit has it: the file is in its own context.
+                Main::Fetched(_, Some(bytes)) => Main::Fetched(fetched, Some(bytes)),
+                other => other,
+            })
         });
     }
     if flags.context.is_file() {
@@ -139,10 +203,13 @@ fn repository_of<'a>(
     store: &'a LayerStore,
     repository: Result<Repository, String>,
     keep: bool,
+    progress: &mut dyn Progress,
 ) -> anyhow::Result<Fetched<'a>> {
     let repository = repository.map_err(|why| Error::usage(&why, "write it as URL#REFERENCE:FOLDER"))?;
     let keep = repository.keep.unwrap_or(keep);
-    Ok(Fetched::repository(store, &repository, keep).map_err(build::Error::from)?)
+    fetching(&fetch::step_name(&repository.remote, true), progress, || {
+        Ok(Fetched::repository(store, &repository, keep).map_err(build::Error::from)?)
+    })
 }
 
 /// BuildKit's name for it.
@@ -228,17 +295,18 @@ fn named<'a>(
     store: &'a LayerStore,
     flag: &ContextFlag,
     held: &mut Vec<Fetched<'a>>,
+    progress: &mut dyn Progress,
 ) -> anyhow::Result<Named> {
     let value = flag.value.as_str();
     if let Some(image) = value.strip_prefix("docker-image://") {
         return Ok(if image == "scratch" { Named::Scratch } else { Named::Image(image.to_owned()) });
     }
     let fetched = match Repository::parse(value) {
-        Some(repository) => repository_of(store, repository, false)?,
-        None if fetch::is_url(value) => {
-            Fetched::url(store, value, "context", None).map_err(build::Error::from)?
-        }
-        None if ["oci-layout://", "target:", "input:"].iter().any(|start| value.starts_with(start)) => {
+        Some(repository) => repository_of(store, repository, false, progress)?,
+        None if fetch::is_url(value) => fetching(&fetch::step_name(value, false), progress, || {
+            Ok(Fetched::url(store, value, "context", None).map_err(build::Error::from)?)
+        })?,
+        None if ["target:", "input:"].iter().any(|start| value.starts_with(start)) => {
             let what = format!("--build-context {}={value}", flag.name);
             return Err(Error::Unsupported { what }.into());
         }

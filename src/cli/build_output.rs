@@ -8,13 +8,15 @@ use super::import::local_name;
 use super::{Error, parse};
 use crate::build::Built;
 use crate::build::output::{Clock, Export, Output, Shape, Squash, Target};
+use crate::build::progress::{Event, Progress, around};
 use crate::digest::Digest;
-use crate::image::{Documents, ManifestStyle, Reference};
+use crate::image::{CachePlace, Documents, ManifestStyle, Reference};
 use crate::kernel::process;
 use crate::output;
 use clap::{ArgMatches, Command};
 use parse::Invalid;
 use serde_json::{Map, Value, json};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::IsTerminal;
@@ -279,20 +281,39 @@ impl ResultFlags {
         built: &Built,
         stdout: &File,
         quiet: bool,
+        screen: &mut dyn Progress,
     ) -> anyhow::Result<()> {
         let made = &built.image;
+        let before = RefCell::new(String::new());
         let export = Export {
             paths: &engine.paths,
             identity: &engine.identity,
             stdout,
             time: self.shape.clock.of_output(),
-            progress: &|what| output::progress::progress_of(what, quiet),
+            progress: &|what| output::progress::progress_after(&before.borrow(), what, quiet),
         };
         let mut digest = self.names.as_ref().map(|_| Digest::of(&made.manifest));
         for output in &self.outputs {
-            digest = export.write(made, output)?.or(digest);
+            let written = around(screen, &output.step_name(), |progress, step| {
+                match output {
+                    // They say nothing.
+                    Output::Tar(_) | Output::Folder(_) => progress.on(Event::Tick),
+                    _ => drop(before.replace(progress.hand_over(step))),
+                }
+                export.write(made, output)
+            });
+            digest = written?.or(digest);
         }
-        self.cache.write(&export, built)?;
+        self.cache.write(built, &mut |place, steps| {
+            let name = match place {
+                CachePlace::Folder(_) => "exporting cache to client directory",
+                CachePlace::Registry(_) => "exporting cache to registry",
+            };
+            around(screen, name, |progress, step| {
+                before.replace(progress.hand_over(step));
+                export.cache(place, steps)
+            })
+        })?;
         if let Some(path) = &self.iidfile {
             std::fs::write(path, made.id().to_string()).map_err(Error::file("write", path))?;
         }

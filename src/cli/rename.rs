@@ -3,7 +3,9 @@
 use super::args::{Given, operands};
 use super::engine::Engine;
 use super::{Action, Context, Entry, Error};
+use crate::container::networks;
 use crate::container::rename::rename;
+use crate::output;
 use clap::{ArgMatches, Command};
 
 /// `coracle rename`.
@@ -28,6 +30,14 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let engine = Engine::open(context)?;
     engine.tidy();
     let name = name.strip_prefix('/').unwrap_or(name);
-    rename(&engine.paths, &engine.find(container)?, name)?;
+    let container = engine.find(container)?;
+    rename(&engine.paths, &container, name)?;
+    // It has its name, and its networks learn it when it is started again.
+    if let Err(error) = networks::follow_name(&container) {
+        output::warn(&format!(
+            "the container's networks go on calling it {}: {error}",
+            container.record.name
+        ));
+    }
     Ok(0)
 }

@@ -11,7 +11,9 @@ use crate::container::create::ownership;
 use crate::container::recover;
 use crate::container::store::{self, Container, Entry};
 use crate::digest::Digest;
-use crate::image::{self, Image, ImageEntry, ImageStore, InUse, Instance, Platform, PullRequest, embedded};
+use crate::image::{
+    self, Image, ImageEntry, ImageStore, InUse, Instance, Layout, Platform, PullRequest, embedded,
+};
 use crate::kernel::process::{self, Side};
 use crate::layers::{Claim, LayerStore};
 use crate::registry::Options;
@@ -106,6 +108,20 @@ pub fn obtain(engine: &Engine, what: &str, options: &ImageOptions) -> anyhow::Re
         (Err(error), _) => Err(error),
         (Ok(()), _) => Ok(stores.images.resolve(what)?),
     }
+}
+
+/// An image of a folder of the user's, its layers brought in. The store has no record of it: the caller holds a pin.
+pub fn from_layout(engine: &Engine, layout: &Layout, options: &ImageOptions) -> anyhow::Result<Image> {
+    let found = layout.find(parsed_platform(options)?.as_ref())?;
+    if !Stores::open(engine).is_whole(&found.image) {
+        in_child(engine, |stores| {
+            let progress = output::progress::progress_of("loading", options.quiet);
+            let brought = found.bring(&stores.layers, &*progress);
+            drop(progress);
+            Ok(unless_failed(engine, brought)?)
+        })?;
+    }
+    Ok(found.image)
 }
 
 fn parsed_platform(options: &ImageOptions) -> Result<Option<Platform>, image::Error> {

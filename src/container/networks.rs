@@ -10,6 +10,7 @@ use super::id::ContainerId;
 use super::lifecycle;
 use super::mounting::write_files;
 use super::record::{Live, OnNetwork, Record, Started};
+use super::rename::Names;
 use super::request::{Joined, NetworkMode};
 use super::session::{Companion, Ending, Failure};
 use super::store::{Container, Places};
@@ -80,6 +81,14 @@ pub fn reload(paths: &Paths, container: &Container) -> Result<(), Error> {
     let container = lifecycle::settled(paths, container)?;
     lifecycle::init_of(paths, &container)?;
     follow(&container)
+}
+
+/// Lets the networks of a running container know the name that it has now.
+pub fn follow_name(container: &Container) -> Result<(), Error> {
+    match container.status.is_running() && !joined(&container.record.network).is_empty() {
+        true => follow(container),
+        false => Ok(()),
+    }
 }
 
 /// The caller holds `locks/networks`, so that nobody else changes them meanwhile.
@@ -164,6 +173,15 @@ pub(super) fn lease(paths: &Paths, record: &Record, places: &Places) -> Result<V
     Ok(leases)
 }
 
+/// What a container is called on a network.
+fn names(record: &Record, joined: &Joined) -> Vec<String> {
+    let mut names = vec![record.name.clone()];
+    names.extend(joined.aliases.iter().cloned());
+    // The whole id is longer than a part of a name may be (RFC 1035, 63 bytes).
+    names.extend([record.spec.hostname.clone(), record.id.short().to_owned()]);
+    names
+}
+
 fn take(
     paths: &Paths,
     record: &Record,
@@ -173,13 +191,9 @@ fn take(
 ) -> Result<Lease, Error> {
     let network: Network = Networks::new(paths).find(&joined.network)?;
     let id = &record.id;
-    let mut names = vec![record.name.clone()];
-    names.extend(joined.aliases.iter().cloned());
-    // The whole id is longer than a part of a name may be (RFC 1035, 63 bytes).
-    names.extend([record.spec.hostname.clone(), id.short().to_owned()]);
     let wish = Wish {
         owner: id.as_str().to_owned(),
-        names,
+        names: names(record, joined),
         address: match (joined.ip, had) {
             (Some(ip), _) => Asked::This(ip),
             (None, Some(had)) => Asked::Again(had),
@@ -328,7 +342,7 @@ impl<'a> Connections<'a> {
         Ok(())
     }
 
-    /// Brings the container to the networks that are written down for it.
+    /// Brings the container to the networks that are written down for it, by the name that it has now.
     fn follow(&mut self) -> Result<(), Error> {
         for which in 0..self.list.len() {
             if self.list[which].lost {
@@ -337,6 +351,7 @@ impl<'a> Connections<'a> {
         }
         let mut record = self.record.clone();
         load(&mut record, self.places)?;
+        record.name = Names::new(self.paths).of(&record.name, &record.id);
         let wanted = joined(&record.network);
         let way_before = self.way().map(|way| self.list[way].network().id.clone());
         let is_wanted = |network: &str| wanted.iter().any(|joined| joined.network == network);
@@ -346,12 +361,14 @@ impl<'a> Connections<'a> {
         gone.into_iter().for_each(|connection| connection.member.detach());
         let mut added = Vec::new();
         for joined in &wanted {
-            if self.list.iter().any(|connection| connection.network().name == joined.network) {
+            let is_it = |connection: &&mut Connection| connection.network().name == joined.network;
+            if let Some(connection) = self.list.iter_mut().find(is_it) {
+                connection.member.set_names(names(&record, joined))?;
                 continue;
             }
             let taken = |number| self.list.iter().any(|c| c.member.lease().wish().number == number);
             let number = (0..=u8::MAX).find(|number| !taken(*number)).unwrap_or(u8::MAX);
-            let mut member = take(self.paths, self.record, joined, number, None)?.join()?;
+            let mut member = take(self.paths, &record, joined, number, None)?.join()?;
             member.attach(&self.namespace, &[])?;
             added.push(interface(member.lease(), false));
             self.list.push(Connection { member, lost: false });
@@ -375,13 +392,13 @@ impl<'a> Connections<'a> {
                 sandbox::set_up_interfaces(&self.namespace, &[], &gateways)?;
             }
         }
-        self.tell()
+        self.tell(&record)
     }
 
     /// Writes down what there is now, for the container and for who asks about it.
-    fn tell(&self) -> Result<(), Error> {
+    fn tell(&self, record: &Record) -> Result<(), Error> {
         // Written in place: the container has the files mounted.
-        write_files(self.record, self.places, &self.leases())?;
+        write_files(record, self.places, &self.leases())?;
         let file = self.places.run.join("live.json");
         if let Some(live) = state::read_json::<Live>(&file)? {
             let live = Live { networks: self.networks(), published: self.published(), ..live };

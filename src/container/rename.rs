@@ -52,8 +52,8 @@ fn leads_to(paths: &Paths, name: &str, id: &ContainerId) -> bool {
     fs::read_link(paths.names().join(name)).is_ok_and(|owner| owner.to_str() == Some(id.as_str()))
 }
 
-/// Gives a container another name. Whether it runs makes no difference; what it has been told of its name (its
-/// /etc/hosts) stays until it is started again.
+/// Gives a container another name. Whether it runs makes no difference; what it and its networks have been told of its name
+/// is as it was until [`super::networks::follow_name`].
 pub fn rename(paths: &Paths, container: &Container, new: &str) -> Result<(), Error> {
     let Record { id, name, rm, .. } = &container.record;
     if !is_name(new) {

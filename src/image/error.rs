@@ -73,6 +73,16 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// An image of an OCI layout cannot be found.
+    #[error("cannot use {layout}: {why}")]
+    Layout {
+        /// As typed.
+        layout: String,
+        /// What is not there.
+        why: String,
+        /// What helps.
+        fix: String,
+    },
     /// An archive or a folder of images cannot be written.
     #[error("cannot save images to {output}")]
     Write {
@@ -119,7 +129,7 @@ impl Diagnose for Error {
             Error::BadPlatform(_) => Some("write os/architecture[/variant], as in linux/arm64".into()),
             Error::NotFound(what) => Some(format!("see 'coracle images', or fetch it: coracle pull {what}")),
             Error::Ambiguous { .. } => Some("type more of it".into()),
-            Error::Conflict { fix, .. } => Some(fix.clone()),
+            Error::Conflict { fix, .. } | Error::Layout { fix, .. } => Some(fix.clone()),
             Error::Platform { available, .. } => available
                 .first()
                 .map(|p| format!("ask for one of these with --platform, as in --platform {p}")),

@@ -21,6 +21,11 @@ const MAX_DOCUMENT: u64 = 8 << 20;
 /// Bound of the entries of an archive.
 const MAX_ENTRIES: usize = 100_000;
 
+/// The annotation of an image in an OCI layout that says its name, or its tag alone (image-spec, annotations.md).
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// containerd's, with the full name.
+pub(super) const FULL_NAME: &str = "io.containerd.image.name";
+
 /// Where to load from.
 pub enum Input {
     /// A file, or a folder with an OCI layout.
@@ -62,14 +67,7 @@ pub fn load(
     let _pin = images.pin()?;
     let mut loaded = Vec::new();
     for item in plan {
-        progress.on(Event::Config { digest: Digest::of(&item.config) });
-        fetch_layers(
-            &Local { files: &files, item: &item, shown: &shown },
-            layers,
-            &item.layers,
-            4,
-            progress,
-        )?;
+        item.bring(&files, &shown, layers, progress)?;
         let image = images.add(&NewImage {
             config: &item.config,
             manifest: item.manifest.as_deref(),
@@ -82,8 +80,8 @@ pub fn load(
 }
 
 /// One image that the input has.
-struct Item {
-    config: Vec<u8>,
+pub(super) struct Item {
+    pub(super) config: Vec<u8>,
     manifest: Option<Vec<u8>>,
     names: Vec<Reference>,
     layers: Vec<Layer>,
@@ -91,13 +89,27 @@ struct Item {
     paths: HashMap<Digest, String>,
 }
 
+impl Item {
+    /// Brings its layers into the store.
+    pub(super) fn bring(
+        &self,
+        files: &Files,
+        shown: &str,
+        layers: &LayerStore,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        progress.on(Event::Config { digest: Digest::of(&self.config) });
+        fetch_layers(&Local { files, item: self, shown }, layers, &self.layers, 4, progress)
+    }
+}
+
 /// The files of the input by name.
-enum Files {
+pub(super) enum Files {
     Folder(PathBuf),
     Archive { file: File, entries: HashMap<String, Entry> },
 }
 
-enum Entry {
+pub(super) enum Entry {
     File { start: u64, size: u64 },
     Link(String),
 }
@@ -135,7 +147,7 @@ impl Files {
     }
 
     /// A small file; `None` if it is not there.
-    fn document(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn document(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let (reader, size) = match self.open(name) {
             Ok(found) => found,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -355,16 +367,6 @@ fn blob_name(digest: Digest) -> String {
 }
 
 fn oci_items(files: &Files, shown: &str, index: Vec<u8>) -> Result<Vec<Item>, Error> {
-    let bad = |source| Error::Archive { input: shown.to_owned(), source };
-    let document = |digest: Digest| -> Result<Vec<u8>, Error> {
-        let name = blob_name(digest);
-        let lacks = || bad(io::Error::other(format!("it has no file {name:?}")));
-        let bytes = files.document(&name).map_err(bad)?.ok_or_else(lacks)?;
-        match Digest::of(&bytes) {
-            got if got == digest => Ok(bytes),
-            got => Err(bad(io::Error::other(format!("{name:?} is corrupt: its digest is {got}")))),
-        }
-    };
     let host = Platform::host();
     let top = Raw { digest: Digest::of(&index), bytes: index, media_type: manifest::OCI_INDEX.into() };
     let mut items: Vec<Item> = Vec::new();
@@ -373,30 +375,45 @@ fn oci_items(files: &Files, shown: &str, index: Vec<u8>) -> Result<Vec<Item>, Er
         let Ok(digest) = digest.parse::<Digest>() else { continue };
         let annotation = |key: &str| entry.annotations().as_ref().and_then(|a| a.get(key)).cloned();
         // containerd and docker write the full name beside the OCI one, which may be a tag alone.
-        let name = annotation("io.containerd.image.name")
-            .or_else(|| annotation("org.opencontainers.image.ref.name"));
+        let name = annotation(FULL_NAME).or_else(|| annotation(REF_NAME));
         let name = name.filter(|n| n.contains(['/', ':'])).and_then(|n| n.parse::<Reference>().ok());
-        let raw = Raw { bytes: document(digest)?, digest, media_type: entry.media_type().to_string() };
-        let mut get = |digest| Ok(Raw { bytes: document(digest)?, digest, media_type: String::new() });
-        let (raw, found) = manifest::resolve(shown, &raw, &host, &mut get)?;
-        let config = document(found.config.digest)?;
-        let layers = layers_of(shown, &found.layers, &parse_config(shown, &config)?)?;
-        let paths = layers.iter().map(|l| (l.blob.digest, blob_name(l.blob.digest))).collect();
-        match items.iter_mut().find(|i| i.config == config) {
+        let bytes = oci_document(files, shown, digest)?;
+        let raw = Raw { bytes, digest, media_type: entry.media_type().to_string() };
+        let item = oci_item(files, shown, &raw, &host)?;
+        match items.iter_mut().find(|i| i.config == item.config) {
             Some(known) => known.names.extend(name),
-            None => items.push(Item {
-                config,
-                manifest: Some(raw.bytes),
-                names: name.into_iter().collect(),
-                layers,
-                paths,
-            }),
+            None => items.push(Item { names: name.into_iter().collect(), ..item }),
         }
     }
     Ok(items)
 }
 
-fn parse_config(shown: &str, bytes: &[u8]) -> Result<ImageConfig, Error> {
+/// A manifest, an index or a config of an OCI layout.
+pub(super) fn oci_document(files: &Files, shown: &str, digest: Digest) -> Result<Vec<u8>, Error> {
+    let bad = |source| Error::Archive { input: shown.to_owned(), source };
+    let name = blob_name(digest);
+    let lacks = || bad(io::Error::other(format!("it has no file {name:?}")));
+    let bytes = files.document(&name).map_err(bad)?.ok_or_else(lacks)?;
+    match Digest::of(&bytes) {
+        got if got == digest => Ok(bytes),
+        got => Err(bad(io::Error::other(format!("{name:?} is corrupt: its digest is {got}")))),
+    }
+}
+
+/// The image for a platform that a manifest or an index of an OCI layout is, or leads to. It has no name.
+pub(super) fn oci_item(files: &Files, shown: &str, top: &Raw, wanted: &Platform) -> Result<Item, Error> {
+    let mut get = |digest| {
+        let bytes = oci_document(files, shown, digest)?;
+        Ok(Raw { bytes, digest, media_type: String::new() })
+    };
+    let (raw, found) = manifest::resolve(shown, top, wanted, &mut get)?;
+    let config = oci_document(files, shown, found.config.digest)?;
+    let layers = layers_of(shown, &found.layers, &parse_config(shown, &config)?)?;
+    let paths = layers.iter().map(|l| (l.blob.digest, blob_name(l.blob.digest))).collect();
+    Ok(Item { config, manifest: Some(raw.bytes), names: Vec::new(), layers, paths })
+}
+
+pub(super) fn parse_config(shown: &str, bytes: &[u8]) -> Result<ImageConfig, Error> {
     serde_json::from_slice(bytes)
         .map_err(|e| Error::unsupported(shown, format!("it has a malformed config ({e})")))
 }

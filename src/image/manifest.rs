@@ -139,6 +139,18 @@ pub(super) fn parsed(bytes: &[u8]) -> Option<Manifest> {
     image("", &manifest).ok()
 }
 
+/// Whether an entry of an index is an image or an index.
+pub(super) fn leads_to_image(entry: &Descriptor) -> bool {
+    is_one_of(entry, &MANIFESTS) || is_one_of(entry, &INDEXES)
+}
+
+/// An index of these entries.
+pub(super) fn index_of(entries: &[Descriptor]) -> Raw {
+    let document = serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries});
+    let bytes = document.to_string().into_bytes();
+    Raw { digest: Digest::of(&bytes), bytes, media_type: OCI_INDEX.into() }
+}
+
 /// The entries of an index; none if it is an image.
 pub(super) fn index_entries(name: &str, raw: &Raw) -> Result<Vec<Descriptor>, Error> {
     match parse(name, raw)? {

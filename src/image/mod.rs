@@ -17,7 +17,8 @@
 //!   and disturbs nothing else.
 //! * [`pull`] fetches from a registry, [`load`] reads what `docker save`, `podman save` and `skopeo` write. Both
 //!   stream each layer through its two digests into the layer store; the name is written last. [`Save`] is the
-//!   way back: layers go out as the archives that they came as. [`Import`] and [`Commit`] make images here.
+//!   way back: layers go out as the archives that they came as. [`Import`] and [`Commit`] make images here. A [`Layout`]
+//!   is a folder with images that are used from there, without a record in the store.
 //! * [`push`] sends to a registry what it does not have, compressed on the way, and the manifest last.
 //! * A [`StepCache`] holds layers under the keys of a build's steps, for builds on other machines.
 //! * [`ImageStore::remove`] and [`ImageStore::collect_garbage`] drop layers only under an exclusive lock that
@@ -34,6 +35,7 @@ mod config;
 pub mod embedded;
 mod error;
 mod import;
+mod layout;
 mod list;
 mod load;
 mod manifest;
@@ -59,6 +61,7 @@ pub use commit::{Commit, Documents};
 pub use config::{DEFAULT_PATH, Healthcheck, History, ImageConfig, RootFs, RunConfig};
 pub use error::Error;
 pub use import::Import;
+pub use layout::{Layout, LayoutImage};
 pub use list::{
     Instance, List, ListEntry, ListPlatform, ListPush, Sources, inspect as inspect_list, push_list,
 };

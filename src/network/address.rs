@@ -198,6 +198,19 @@ pub fn take(
     Ok(false)
 }
 
+/// Writes down what the holder of an address is called from now on. Nobody sees it without one meanwhile.
+pub fn rename(folder: &Path, address: IpAddr, holder: &Holder<'_>) -> Result<(), Error> {
+    let link = folder.join(address.to_string());
+    if words(&link).first().is_none_or(|id| id != holder.id) {
+        return Ok(());
+    }
+    // No address, so that it is no lease.
+    let new = folder.join(format!(".{address}"));
+    state::remove_file_if_there(&new)?;
+    std::os::unix::fs::symlink(holder.text(), &new).map_err(Error::io("create", &new))?;
+    std::fs::rename(&new, &link).map_err(Error::io("replace", &link))
+}
+
 /// Gives an address back.
 pub fn release(folder: &Path, address: IpAddr, owner: &str) -> Result<(), Error> {
     let link = folder.join(address.to_string());
@@ -275,6 +288,12 @@ mod tests {
         let had = Ipv4Addr::new(10, 1, 2, 200);
         assert_eq!(lease(dir.path(), pool, &holder, Some(had), |_| true).unwrap(), had);
         assert_eq!(holders(dir.path()), [(had.into(), vec!["web".to_owned(), "www".to_owned()])]);
+        let other = ["db".to_owned()];
+        rename(dir.path(), had.into(), &Holder { id: "00000007", names: &other }).unwrap();
+        // Not one's own.
+        rename(dir.path(), had.into(), &Holder { id: "00000008", names: &names }).unwrap();
+        assert_eq!(holders(dir.path()), [(had.into(), vec!["db".to_owned()])]);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         // Somebody else's by now, or nobody's to have.
         for first in [had, pool.gateway, Ipv4Addr::new(10, 9, 9, 9)] {
             let got = lease(dir.path(), pool, &Holder { id: "00000009", names: &[] }, Some(first), |_| true);

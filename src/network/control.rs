@@ -51,6 +51,8 @@ pub enum Request {
     Attach(Attach),
     /// To let its container find names of these networks (their ids) too. It is not answered.
     Others(Vec<String>),
+    /// To have its container called by these names from now on. It is not answered.
+    Names(Vec<String>),
     /// To disconnect its container: answered by the end of the connection.
     Detach,
     /// To tell of the connections that there are, from this place on: answered by [`Flows`].

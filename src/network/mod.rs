@@ -15,6 +15,7 @@
 mod address;
 mod control;
 mod guard;
+mod member;
 pub mod ports;
 mod process;
 mod record;
@@ -24,6 +25,7 @@ mod tap;
 pub use crate::netlink::link::Mac;
 pub use address::{HOST, Subnet};
 pub use control::{Flow, Publish, Transport};
+pub use member::Member;
 pub use process::{Config, Datapath};
 #[cfg(feature = "fuzzing")]
 pub use process::{hear_for_fuzzing, read_for_fuzzing};
@@ -34,13 +36,12 @@ use crate::diagnose::{Diagnose, TakenPort};
 use crate::kernel::process::{Side, close_all_from, exit_now, fork, set_title};
 use crate::netlink::link::mac_of;
 use crate::state::{self, Lock, Paths};
-use control::{Attach, Attached, Request};
+use control::Request;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 /// Index of a container's first interface in the container; loopback is before it.
 const FIRST_INTERFACE: i32 = 2;
@@ -266,46 +267,6 @@ pub struct Lease {
     others: Vec<String>,
 }
 
-/// A container on a network, for as long as this lives.
-#[derive(Debug)]
-pub struct Member {
-    socket: OwnedFd,
-    lease: Lease,
-    /// Its interface, where the network's process carries packets itself: it outlives that process with us.
-    tap: Option<OwnedFd>,
-}
-
-impl Member {
-    /// Becomes readable when the network's process has ended.
-    pub fn watch(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-
-    /// Tells the network on which others the container is, so that its name server finds names of theirs.
-    pub fn set_others(&mut self, networks: &[String]) -> Result<(), Error> {
-        let action = "tell the network about the container's other networks";
-        self.lease.set_others(networks);
-        control::send(&self.socket, &Request::Others(self.lease.others.clone()), None).map_err(talk(action))
-    }
-
-    /// Disconnects the container, and waits until its cable is gone. A process of the network that has ended has taken it along.
-    pub fn detach(self) {
-        if control::send(&self.socket, &Request::Detach, None).is_ok() {
-            let _ = control::receive::<Attached>(&self.socket);
-        }
-    }
-
-    /// Does it all again with another process of the network. Whether the interface in the container is a new one.
-    pub fn reattach(&mut self, namespace: &OwnedFd, publish: &[Publish]) -> Result<bool, Error> {
-        let is_kept = self.tap.is_some();
-        self.socket = self.lease.connect()?;
-        self.attach(namespace, publish).map(|_| !is_kept)
-    }
-}
-
-/// How often the process may have gone just before a container came.
-const ATTEMPTS: u32 = 10;
-
 fn talk(action: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Talk { action, source }
 }
@@ -334,6 +295,16 @@ impl Lease {
     /// Says on which networks (their ids) the container is: names of the others are found too.
     pub fn set_others(&mut self, networks: &[String]) {
         self.others = networks.iter().filter(|id| **id != self.config.id).cloned().collect();
+    }
+
+    fn set_names(&mut self, names: Vec<String>) -> Result<(), Error> {
+        let _lock = leases_lock(&self.folder)?;
+        let holder = address::Holder { id: &self.wish.owner, names: &names };
+        for address in self.addresses() {
+            address::rename(&self.folder.join("leases"), address, &holder)?;
+        }
+        self.wish.names = names;
+        Ok(())
     }
 
     /// What the container has asked for.
@@ -369,7 +340,7 @@ impl Lease {
     /// Connects to the network's process, which is started if there is none. The caller is root in the user's
     /// namespace and has one thread.
     pub fn join(self) -> Result<Member, Error> {
-        Ok(Member { socket: self.connect()?, lease: self, tap: None })
+        Ok(Member::new(self.connect()?, self))
     }
 
     fn connect(&self) -> Result<OwnedFd, Error> {
@@ -454,72 +425,6 @@ fn take_address6(
             if is_taken { Err(Error::AddressTaken(address.into())) } else { Ok(Some(address)) }
         }
         None => Ok(Some(address::lease6(leases, v6, (config.subnet, beside), holder, is_alive)?)),
-    }
-}
-
-impl Member {
-    /// What it has on the network.
-    pub fn lease(&self) -> &Lease {
-        &self.lease
-    }
-
-    /// Lays the cable into the container's network namespace and opens its ports; these as they are now. What a process of the
-    /// network that is gone had in the namespace, and what a container that has ended had in the network, is gone only
-    /// when the kernel comes to it: that is waited for.
-    pub fn attach(&mut self, namespace: &OwnedFd, publish: &[Publish]) -> Result<Vec<Publish>, Error> {
-        const PATIENCE: Duration = Duration::from_secs(10);
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match self.try_to_attach(namespace, publish) {
-                Err(Error::Process { errno: nix::libc::EEXIST, .. }) if Instant::now() < until => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                other => return other,
-            }
-        }
-    }
-
-    fn try_to_attach(&mut self, namespace: &OwnedFd, publish: &[Publish]) -> Result<Vec<Publish>, Error> {
-        let Lease { address, address6, wish, others, .. } = &self.lease;
-        let mut attach = Attach {
-            // An interface's name has 15 bytes.
-            cable: format!("c{:08x}", address.to_bits()),
-            address: *address,
-            address6: *address6,
-            mac: self.lease.mac(),
-            interface: wish.interface_name(),
-            index: wish.index(),
-            names: wish.names.clone(),
-            others: others.clone(),
-            publish: publish.to_vec(),
-            tap: self.tap.is_some(),
-        };
-        let action = "connect the container to its network";
-        for _ in 0..ATTEMPTS {
-            let request = Request::Attach(attach.clone());
-            let answer = control::send(&self.socket, &request, Some(self.tap.as_ref().unwrap_or(namespace)))
-                .and_then(|()| control::receive::<Attached>(&self.socket));
-            match answer {
-                Ok(Some((Attached::ByTap { mtu }, _))) => {
-                    let tap =
-                        tap::make(namespace, &attach, mtu).map_err(talk("make the container's interface"))?;
-                    self.tap = Some(tap);
-                    attach.tap = true;
-                }
-                Ok(Some((Attached::Yes(publish), _))) => return Ok(publish),
-                Ok(Some((Attached::No { what, why, errno }, _))) => {
-                    let taken = ports::first_taken(publish).filter(|_| errno == nix::libc::EADDRINUSE);
-                    return Err(taken.map_or(Error::Process { what, why, errno }, Error::PortTaken));
-                }
-                // Its last container had gone just before ours came.
-                Ok(None) => self.socket = self.lease.connect()?,
-                Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
-                    self.socket = self.lease.connect()?;
-                }
-                Err(e) => return Err(talk(action)(e)),
-            }
-        }
-        Err(talk(action)(io::ErrorKind::UnexpectedEof.into()))
     }
 }
 

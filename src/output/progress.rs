@@ -16,10 +16,15 @@ pub fn progress(quiet: bool) -> Box<dyn Progress> {
 
 /// Shows progress of something else: `loading`, `saving`, `pushing`.
 pub fn progress_of(verb: &'static str, quiet: bool) -> Box<dyn Progress> {
+    progress_after("", verb, quiet)
+}
+
+/// The same with something before each line.
+pub fn progress_after(before: &str, verb: &'static str, quiet: bool) -> Box<dyn Progress> {
     match (quiet, std::io::stderr().is_terminal()) {
         (true, _) => Box::new(Silent),
         (false, true) => Box::new(Bars::default()),
-        (false, false) => Box::new(Lines(verb)),
+        (false, false) => Box::new(Lines { before: before.to_owned(), verb }),
     }
 }
 
@@ -29,13 +34,16 @@ impl Progress for Silent {
     fn on(&self, _event: Event<'_>) {}
 }
 
-struct Lines(&'static str);
+struct Lines {
+    before: String,
+    verb: &'static str,
+}
 
 impl Progress for Lines {
     fn on(&self, event: Event<'_>) {
-        if let Some(line) = line(self.0, event) {
+        if let Some(line) = line(self.verb, event) {
             // Nobody is left to tell where standard error is closed, and the pull goes on.
-            let _ = writeln!(std::io::stderr().lock(), "{line}");
+            let _ = writeln!(std::io::stderr().lock(), "{}{line}", self.before);
         }
     }
 }

@@ -9,12 +9,29 @@ use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// So many inodes…
 const FILES: u32 = 8;
 /// …with so many bytes each.
 const SIZE: u64 = 64 << 10;
+
+/// What helps where there is no room.
+pub const FREE_SPACE: &str =
+    "free some space: 'coracle rm', 'coracle rmi' and 'coracle volume prune' work on a full disk";
+
+/// With less than this, a disk is full: who was refused room has given some of it back since.
+const LEAST_BYTES: u64 = 4 << 20;
+const LEAST_FILES: u64 = 16;
+
+/// Whether there is hardly any room for files where a path is. What cannot be asked is not full.
+pub fn is_full(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|disk| {
+        // Some file systems do not count their files, and say that there can be none.
+        let lacks_files = disk.f_files > 0 && disk.f_favail < LEAST_FILES;
+        lacks_files || disk.f_bavail.saturating_mul(disk.f_frsize) < LEAST_BYTES
+    })
+}
 
 fn folder(paths: &Paths) -> PathBuf {
     paths.data().join("ballast")

@@ -31,7 +31,7 @@ pub use atomic::{
     Durability, create_dir_private, read_json, remove_file_if_there, sweep_temporary, write_atomic,
     write_json,
 };
-pub use ballast::{is_out_of_space, keep_ballast, with_ballast};
+pub use ballast::{FREE_SPACE, is_full, is_out_of_space, keep_ballast, with_ballast};
 pub use lock::Lock;
 pub use naming::{is_name, random_id};
 pub use new_file::NewFile;
@@ -98,10 +98,9 @@ impl Error {
 impl Diagnose for Error {
     fn fix(&self) -> Option<String> {
         match self {
-            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Some(
-                "free some space: 'coracle rm', 'coracle rmi' and 'coracle volume prune' work on a full disk"
-                    .into(),
-            ),
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Some(FREE_SPACE.into())
+            }
             Error::Io { source, path, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some(format!("check who owns {}, or choose another place with --root", path.display()))
             }

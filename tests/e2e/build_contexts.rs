@@ -2,7 +2,7 @@
 
 use crate::build::{build, context, inside, last, steps, text};
 use crate::build_copy::repository;
-use crate::support::image::gzip;
+use crate::support::image::{Image, Layer, gzip};
 use crate::support::registry::{Registry, Response};
 use crate::support::{Engine, eventually, has_program, host, skip, tiny};
 use std::fs;
@@ -138,9 +138,66 @@ fn contexts_with_names_go_before_stages_and_images() {
         engine.run(&["build", "--build-context", flag, text(&folder)]).explains(125, words);
     };
     fails("x", &["NAME=FOLDER"]);
-    fails("x=oci-layout://y", &["oci-layout", "not supported yet"]);
+    fails("x=target:y", &["target:y", "not supported yet"]);
     fails("x=/no/such/folder", &["cannot open", "/no/such/folder"]);
     assert_eq!(staged(&engine), 0);
+}
+
+#[test]
+fn images_in_a_layout_are_built_on_and_copied_and_mounted_from() {
+    let engine = engine!();
+    let image = |text: &str| Image::tiny_with(vec![Layer::new().file("said", text.as_bytes(), 0o644)]);
+    let layout = engine.folder("layout");
+    image("one").write_layout(layout.as_ref());
+    let file = "FROM base\nRUN cat said > built\nCOPY --from=r.io/nowhere/tool:1 /said /copied\n\
+                RUN --mount=from=base,target=/m cat /m/said > /mounted\n";
+    let folder = context(&engine, "built", &[("Dockerfile", file)]);
+    let flags = [format!("base=oci-layout://{layout}"), format!("r.io/nowhere/tool:1=oci-layout://{layout}")];
+    let flags: Vec<&str> = flags.iter().flat_map(|flag| ["--build-context", flag]).collect();
+    let ids = || {
+        let ids = engine.ok(&["images", "-aq", "--no-trunc"]);
+        ids.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = ids();
+    let built = build(&engine, &folder, &flags);
+    assert_eq!(inside(&engine, last(&built), "cat built copied mounted"), "oneoneone");
+    assert!(steps(&build(&engine, &folder, &flags)).iter().all(|(is_cached, _)| *is_cached));
+    // It is no image of the store: what was built is.
+    assert_eq!(ids().difference(&before).collect::<Vec<_>>(), [last(&built)]);
+    engine.ok(&["rmi", last(&built)]);
+    engine.ok(&["builder", "prune", "-af"]);
+    assert_eq!(ids(), before);
+    let again = build(&engine, &folder, &flags);
+    assert_eq!(inside(&engine, last(&again), "cat built"), "one");
+    engine.ok(&["store", "verify"]);
+    // Another image in the same folder is another base.
+    fs::remove_dir_all(&layout).unwrap();
+    image("two").write_layout(layout.as_ref());
+    let changed = build(&engine, &folder, &flags);
+    assert_eq!(inside(&engine, last(&changed), "cat built copied mounted"), "twotwotwo");
+    // As a saved one, with its tag.
+    engine.ok(&["tag", last(&again), "r.io/org/app:1.2"]);
+    let saved = engine.scratch().join("saved");
+    engine.ok(&["save", "-q", "--format", "oci-dir", "-o", text(&saved), "r.io/org/app:1.2"]);
+    let flag = format!("base=oci-layout://{}:1.2", text(&saved));
+    let simple = context(&engine, "simple", &[("Dockerfile", "FROM base\nCMD cat built\n")]);
+    let built = build(&engine, &simple, &["--build-context", &flag]);
+    assert_eq!(engine.ok(&["run", "--rm", "--network", "none", last(&built)]), "one");
+    let fails = |flag: &str, more: &[&str], words: &[&str]| {
+        let args = [&["build", "--build-context", flag], more, &[text(&simple)]].concat();
+        engine.run(&args).explains(125, words);
+    };
+    let at = |tail: &str| format!("base=oci-layout://{}{tail}", text(&saved));
+    fails(&at("/none"), &[], &["no such folder", "fix: "]);
+    fails(&at("/blobs"), &[], &["no index.json", "fix: "]);
+    fails(&at(":1.3"), &[], &["no image tagged '1.3'", "fix: ", ":1.2"]);
+    fails(&at("@sha256:12"), &[], &["sha256:12", "fix: "]);
+    fails(&at(&format!("@sha256:{}", "0".repeat(64))), &[], &["it has no manifest", "fix: ", ":1.2"]);
+    fails(&at(""), &["--platform", "linux/s390x"], &["linux/s390x", "fix: "]);
+    // Nobody but the user says which folders of this machine are read.
+    let foreign = format!("FROM oci-layout://{}\n", text(&saved));
+    let foreign = context(&engine, "foreign", &[("Dockerfile", &foreign)]);
+    assert_ne!(engine.run(&["build", text(&foreign)]).code, 0);
 }
 
 #[test]

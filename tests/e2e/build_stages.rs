@@ -1,6 +1,7 @@
 //! `build`: stages side by side, equal steps, and what is seen of it.
 
 use crate::build::{build, context, inside, last, steps, text};
+use crate::support::registry::{Registry, Response};
 use crate::support::terminal::Terminal;
 use crate::support::{Engine, Output, eventually, exit_code, host};
 use base64::Engine as _;
@@ -126,12 +127,13 @@ fn with_one_job_stages_come_one_after_the_other() {
     let built = build(&engine, &folder, &["--jobs", "1", "-t", "both"]);
     let names: Vec<&str> = built.lines().filter(|line| line.contains(" [")).collect();
     let expected = [
-        format!("#1 [one 1/2] FROM {}", crate::support::tiny()),
-        "#2 [one 2/2] RUN echo a > /etc/a".into(),
-        format!("#3 [other 1/2] FROM {}", crate::support::tiny()),
-        "#4 [other 2/2] RUN echo b > /etc/b".into(),
-        "#5 [stage-2 1/2] COPY --from=one /etc /one".into(),
-        "#6 [stage-2 2/2] COPY --from=other /etc /other".into(),
+        "#1 [internal] load build definition from Dockerfile".into(),
+        format!("#2 [one 1/2] FROM {}", crate::support::tiny()),
+        "#3 [one 2/2] RUN echo a > /etc/a".into(),
+        format!("#4 [other 1/2] FROM {}", crate::support::tiny()),
+        "#5 [other 2/2] RUN echo b > /etc/b".into(),
+        "#6 [stage-2 1/2] COPY --from=one /etc /one".into(),
+        "#7 [stage-2 2/2] COPY --from=other /etc /other".into(),
     ];
     assert_eq!(names, expected, "{built}");
     let again = build(&engine, &folder, &["--jobs", "0"]);
@@ -203,13 +205,13 @@ fn progress_has_a_form_for_people_for_logs_and_for_programs() {
     let output = plain(&engine, &folder, &[]);
     assert_eq!(output.stdout.lines().count(), 1);
     assert_eq!(output.stdout.trim(), last(&output.stdout));
-    let said: Vec<&str> = output.stderr.lines().filter(|line| line.starts_with("#2 ")).collect();
-    assert_eq!(said[0], "#2 [2/2] RUN printf 'one\\n\\033[31mtwo\\n' >&2; printf unfinished");
+    let said: Vec<&str> = output.stderr.lines().filter(|line| line.starts_with("#3 ")).collect();
+    assert_eq!(said[0], "#3 [2/2] RUN printf 'one\\n\\033[31mtwo\\n' >&2; printf unfinished");
     let texts: Vec<&str> = said[1..].iter().map(|line| line.splitn(3, ' ').nth(2).unwrap_or("")).collect();
     let mut sorted = texts[..3].to_vec();
     sorted.sort_unstable();
     assert_eq!(sorted, ["\\u{1b}[31mtwo", "one", "unfinished"]);
-    assert!(said[4].starts_with("#2 DONE ") && said.len() == 5, "{said:?}");
+    assert!(said[4].starts_with("#3 DONE ") && said.len() == 5, "{said:?}");
     for flags in [&["-q"][..], &["--progress", "quiet"], &["--progress=none"]] {
         let output = engine.run(&[&["build"], flags, &[text(&folder)]].concat());
         assert_eq!((output.stderr.as_str(), output.stdout.lines().count()), ("", 1));
@@ -225,11 +227,65 @@ fn progress_has_a_form_for_people_for_logs_and_for_programs() {
             logs.flat_map(|data| base64::prelude::BASE64_STANDARD.decode(data).unwrap()).collect();
         assert!(String::from_utf8(said).unwrap().contains("\x1b[31mtwo\n"));
         let done = |object: &Value| object["vertexes"][0]["completed"].is_string();
-        assert_eq!(objects.iter().filter(|object| done(object)).count(), 2);
+        let names: Vec<&str> = objects
+            .iter()
+            .filter(|object| done(object))
+            .filter_map(|object| object["vertexes"][0]["name"].as_str())
+            .collect();
+        assert_eq!(names.len(), 4, "{names:?}");
+        assert!(names[0].starts_with("[internal] load build definition") && names[3] == "exporting to image");
+        let status = objects.iter().find_map(|object| object["statuses"][0]["id"].as_str());
+        assert_eq!(status, Some(&*format!("writing image {}", output.stdout.trim())));
     }
     engine.run(&["build", "--progress", "tty", text(&folder)]).explains(125, &["needs a terminal"]);
     engine.run(&["build", "--progress", "loud", text(&folder)]).explains(125, &["--progress"]);
     engine.run(&["build", "--jobs", "-1", text(&folder)]).explains(125, &["--jobs"]);
+}
+
+#[test]
+fn what_is_done_around_the_steps_is_shown_as_steps() {
+    let engine = engine!();
+    let server = Registry::start();
+    server.rule(|request| (request.path == "/x").then(|| Response::new(200, "fetched")));
+    let url = format!("http://{}/x", server.address());
+    let file = format!("FROM TINY\nCOPY large /\nADD {url} /\n");
+    let folder = context(&engine, "around", &[("Dockerfile", &file), ("large", &"x".repeat(9 << 20))]);
+    host(&format!("touch -d '1 hour ago' {}/large; sleep 0.2", text(&folder)));
+    let out = engine.scratch().join("out");
+    let flags = ["-t", "r.io/made:1", "--build-context", &format!("other={url}"), "--load"];
+    let built = build(&engine, &folder, &[&flags[..], &["-o", text(&out)]].concat());
+    let names: Vec<&str> = built
+        .lines()
+        .filter_map(|line| line.strip_prefix('#')?.split_once(' '))
+        .filter(|(_, name)| {
+            ["[internal]", "export", "reading", "writing", "naming"].iter().any(|n| name.starts_with(n))
+        })
+        .map(|(_, name)| name)
+        .collect();
+    let load = format!("[internal] load {url}");
+    let expected = [
+        "[internal] load build definition from Dockerfile",
+        &load,
+        "[internal] load build context",
+        "reading 1 file: 9.44MB",
+        &load,
+        "exporting to image",
+        &format!("writing image {}", engine.ok(&["image", "inspect", "--format", "{{.Id}}", "r.io/made:1"])),
+        "naming to r.io/made:1",
+        "exporting to client directory",
+    ];
+    assert_eq!(names, expected, "{built}");
+    assert_eq!(fs::read_to_string(out.join("x")).unwrap(), "fetched");
+    // A context that is known is not read.
+    let again = build(&engine, &folder, &["-f", &folder.join("Dockerfile").display().to_string()]);
+    assert!(!again.contains("build context") && again.contains("exporting to image"), "{again}");
+    let failing = context(&engine, "failing", &[("Dockerfile", &format!("FROM TINY\nADD {url}y /\n"))]);
+    let output = plain(&engine, &failing, &[]);
+    assert!(output.stderr.contains(&format!("[internal] load {url}y\n#3 ERROR: cannot fetch")), "{output}");
+    output.explains(1, &["cannot fetch"]);
+    let output = plain(&engine, &folder, &["-o", "type=oci,dest=/no/such/folder/x"]);
+    assert!(output.stderr.contains(" exporting to oci image format\n"), "{output}");
+    output.explains(1, &["/no/such/folder"]);
 }
 
 #[test]

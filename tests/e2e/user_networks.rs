@@ -1,6 +1,6 @@
 //! Networks that users make: whose containers find one another by name, and who is on which.
 
-use crate::support::{Engine, busybox, debian, eventually, tiny};
+use crate::support::{Engine, busybox, debian, eventually, host, tiny};
 
 /// A service that says its own name, on port 80.
 pub const SERVE: &str = "mkdir /www; hostname > /www/index.html; exec busybox httpd -f -p 80 -h /www";
@@ -55,6 +55,47 @@ fn containers_of_a_network_find_one_another_by_name_alias_and_id() {
     let gateway = engine.inspect("client", "{{.NetworkSettings.Gateway}}");
     let lookup = format!("busybox nslookup host.docker.internal {gateway}");
     assert!(asked(&engine, "client", &lookup).contains("169.254.1.2"));
+}
+
+#[test]
+fn a_container_that_is_renamed_is_found_by_its_new_name_alone_while_it_runs() {
+    let engine = network!();
+    let id = engine.ok(&["network", "create", "inner"]);
+    engine.ok(&["network", "create", "outer"]);
+    let service = ["--network", "inner", "--network-alias", "site", "--hostname", "box"];
+    start(&engine, "before", &service);
+    start(&engine, "client", &["--network", "inner"]);
+    // It knows names of the other network by their leases.
+    start(&engine, "between", &["--network", "outer", "--network", "inner"]);
+    assert_eq!(asked(&engine, "client", &get("before")), "box");
+    let fails = |from: &str, name: &str| {
+        let lookup = engine.run(&["exec", from, "getent", "ahosts", name]);
+        assert_ne!(lookup.code, 0, "{from}: {name}: {lookup}");
+    };
+    fails("client", "after");
+    let address = engine.inspect("before", "{{.NetworkSettings.IPAddress}}");
+    engine.ok(&["rename", "before", "after"]);
+    for from in ["client", "between", "after"] {
+        for name in ["after", "site", "box"] {
+            assert_eq!(asked(&engine, from, &get(name)), "box", "{from}: {name}");
+        }
+        eventually("the old name is gone", || {
+            engine.run(&["exec", from, "getent", "ahosts", "before"]).code != 0
+        });
+    }
+    assert!(asked(&engine, "client", &format!("getent hosts {address}")).contains("after"));
+    assert_eq!(engine.inspect("after", "{{.NetworkSettings.IPAddress}}"), address);
+    // Another may have the old name at once, and a network's new process knows the new one.
+    start(&engine, "before", &["--network", "inner"]);
+    assert_eq!(asked(&engine, "client", &get("before")), "before");
+    let signed = engine.run_root().join("networks").join(&id).join("process");
+    host(&format!("read -r pid rest < {} && kill -9 $pid", signed.display()));
+    assert_eq!(asked(&engine, "client", &get("after")), "box");
+    engine.ok(&["stop", "-t", "0", "after"]);
+    engine.ok(&["rename", "after", "last"]);
+    engine.ok(&["start", "last"]);
+    assert_eq!(asked(&engine, "client", &get("last")), "box");
+    fails("client", "after");
 }
 
 #[test]

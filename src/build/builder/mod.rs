@@ -18,7 +18,7 @@ use super::metadata::{Reading, Settings};
 use super::mounts::secret::SecretSource;
 use super::named::Contexts;
 use super::output::Shape;
-use super::progress::{Outcome, Progress};
+use super::progress::{self, Event, Outcome, Progress, StepKind};
 use super::shared_network::SharedNetwork;
 use super::transfer::{Transfer, Transferred};
 use super::{Error, Keeper, job};
@@ -41,6 +41,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// As BuildKit marks what it wrote into a history.
 const COMMENT: &str = "buildkit.dockerfile.v0";
@@ -154,16 +155,48 @@ pub fn build(
     config.config = stage.settings.config;
     config.author = stage.settings.author;
     let base = base_of(options);
-    let image = job::as_root(paths, identity, |layers| {
-        let cache = Cache::open(paths).map_err(|e| Failure::of(&e))?;
-        let made = options.shape.make(config, base, &own_steps, layers, &cache);
-        let made = made.map_err(|e| Failure::of(&e))?;
+    let make = || {
+        job::as_root(paths, identity, |layers| {
+            let cache = Cache::open(paths).map_err(|e| Failure::of(&e))?;
+            let made = options.shape.make(config, base, &own_steps, layers, &cache);
+            let made = made.map_err(|e| Failure::of(&e))?;
+            if let Some(names) = &options.names {
+                made.store(names, &ImageStore::open(paths)).map_err(|e| Failure::of(&e))?;
+            }
+            Ok(made)
+        })
+    };
+    let image = export(options, progress, make)?;
+    Ok(Built { image, steps, own_steps })
+}
+
+/// Shows the making of the image, if there is anything to see.
+fn export(
+    options: &BuildOptions<'_>,
+    progress: &mut dyn Progress,
+    make: impl FnOnce() -> Result<Documents, Error>,
+) -> Result<Documents, Error> {
+    let changes_layers = options.shape.changes_layers();
+    if options.names.is_none() && !changes_layers {
+        return make();
+    }
+    fn note(progress: &mut dyn Progress, step: usize, text: &str) {
+        progress.on(Event::Note { step, text, bytes: None });
+    }
+    progress::around(progress, "exporting to image", |progress, step| {
+        if changes_layers {
+            note(progress, step, "exporting layers");
+            progress.on(Event::Tick);
+        }
+        let made = make()?;
         if let Some(names) = &options.names {
-            made.store(names, &ImageStore::open(paths)).map_err(|e| Failure::of(&e))?;
+            note(progress, step, &format!("writing image {}", made.id()));
+            for name in names {
+                note(progress, step, &format!("naming to {name}"));
+            }
         }
         Ok(made)
-    })?;
-    Ok(Built { image, steps, own_steps })
+    })
 }
 
 /// The image that the target is built over, by way of other stages perhaps.
@@ -240,7 +273,7 @@ struct Builder<'a> {
     step: usize,
     keeper: &'a mut Keeper,
     /// Where a stage says how it goes.
-    reporter: Option<Reporter>,
+    reporter: Option<Arc<Reporter>>,
     /// What a stage's steps share.
     shared_network: Option<SharedNetwork>,
 }
@@ -289,8 +322,9 @@ impl Builder<'_> {
             None => format!("stage-{at} "),
         };
         let width = total.to_string().len();
+        let name = format!("[{stage}{:width$}/{total}] {text}", self.step);
         // The builder is gone if it does not listen, and this process ends with it.
-        let _ = self.say(&Said::Begun(format!("[{stage}{:width$}/{total}] {text}", self.step)));
+        let _ = self.say(&Said::Begun(StepKind::Instruction, name));
     }
 
     /// Passes on what a step says.

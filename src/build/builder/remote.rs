@@ -40,6 +40,14 @@ pub(super) enum Known<'a> {
 }
 
 impl Remote {
+    /// What a build that fetches it says that it does.
+    pub(super) fn step_name(&self) -> String {
+        match self {
+            Remote::File { url, .. } => fetch::step_name(url, false),
+            Remote::Repository(repository) => fetch::step_name(&repository.remote, true),
+        }
+    }
+
     /// Asks for it; `trusting`: only if it is another than it was.
     pub(super) fn ask<'a>(
         &self,

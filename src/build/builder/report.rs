@@ -6,7 +6,7 @@
 use super::Stage;
 use crate::build::Error;
 use crate::build::dockerfile::{Dockerfile, Problem, Span};
-use crate::build::progress::Outcome;
+use crate::build::progress::{Outcome, StepKind};
 use crate::container::session::Failure;
 use crate::diagnose::Diagnose;
 use base64::Engine as _;
@@ -18,7 +18,9 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 #[derive(Serialize, Deserialize)]
 pub(super) enum Said {
     /// A step with this name begins.
-    Begun(String),
+    Begun(StepKind, String),
+    /// What it is doing, of how many bytes.
+    Note(String, Option<u64>),
     /// It says something on standard error or output.
     Output {
         is_error: bool,

@@ -14,6 +14,7 @@ use crate::container::networks::joined;
 use crate::container::request::NetworkMode;
 use crate::digest::Digest;
 use crate::image;
+use crate::state::FREE_SPACE;
 use std::collections::BTreeMap;
 
 impl Builder<'_> {
@@ -118,9 +119,12 @@ impl Builder<'_> {
             builder.shared_network = shared;
             let layer = match ran {
                 Ok(Ran::Done(layer)) => layer,
-                Ok(Ran::Failed(code)) => {
-                    let what = format!("did not complete successfully: exit code: {code}");
-                    return Err(message(&what).into());
+                Ok(Ran::Failed { code, disk_is_full }) => {
+                    let problem = message(&format!("did not complete successfully: exit code: {code}"));
+                    return Err(match disk_is_full {
+                        true => Box::new(problem.hint(FREE_SPACE)).into(),
+                        false => problem.into(),
+                    });
                 }
                 Err(error) => return Err(failed(error)),
             };

@@ -7,15 +7,18 @@
 //! get SIGTERM, which a step's container gets in turn, and [`GRACE`] to tidy up.
 
 use super::report::{Broken, Listener, Reporter, Said, decoded, lost};
-use super::{Builder, Stage};
-use crate::build::progress::{Event, Outcome, Progress};
+use super::{Builder, MAIN, Stage};
+use crate::build::context::Looking;
+use crate::build::progress::{Event, Outcome, Progress, StepKind};
 use crate::build::{Error, job};
 use crate::kernel::process::{self, Child, Side};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{WaitId, WaitIdOptions, getpid, pidfd_send_signal, waitid};
+use std::fmt::Display;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a stage may take to end after it was told to.
@@ -37,8 +40,6 @@ pub(super) struct Stages<'a, 'b> {
     progress: &'a mut dyn Progress,
     waiting: Vec<usize>,
     running: Vec<Worker>,
-    /// How many steps have begun.
-    steps: usize,
     /// Why no further stage begins, and since when the others are being ended.
     failed: Option<Error>,
     ending: Option<Instant>,
@@ -54,7 +55,6 @@ impl<'a, 'b> Stages<'a, 'b> {
             progress,
             waiting,
             running: Vec::new(),
-            steps: 0,
             failed: None,
             ending: None,
             ended: Vec::new(),
@@ -185,10 +185,9 @@ impl<'a, 'b> Stages<'a, 'b> {
     fn hear(&mut self, index: usize, said: Said) {
         let worker = &mut self.running[index];
         match (said, worker.step) {
-            (Said::Begun(name), _) => {
-                self.steps += 1;
-                worker.step = Some(self.steps);
-                self.progress.on(Event::Begun { step: self.steps, name: &name });
+            (Said::Begun(kind, name), _) => worker.step = Some(self.progress.begin(kind, &name)),
+            (Said::Note(text, bytes), Some(step)) => {
+                self.progress.on(Event::Note { step, text: &text, bytes });
             }
             (Said::Output { is_error, data }, Some(step)) => {
                 self.progress.on(Event::Output { step, is_error, bytes: &decoded(&data) });
@@ -215,7 +214,7 @@ impl<'a, 'b> Stages<'a, 'b> {
                 let file = self.builder.options.file;
                 worker.result = Some(result.map_err(|broken| broken.into_error(file)));
             }
-            (Said::Output { .. } | Said::Ended(_), None) => {}
+            (Said::Output { .. } | Said::Note(..) | Said::Ended(_), None) => {}
         }
     }
 
@@ -280,6 +279,10 @@ impl Builder<'_> {
         // What is not needed may be there or not.
         let needs = &self.options.graph.needs[at];
         self.done.retain(|stage, _| needs.contains(stage));
+        let reporter = Arc::new(reporter);
+        for (name, place) in &mut self.places {
+            place.context.watch(watch(name, &reporter));
+        }
         self.reporter = Some(reporter);
         self.cache.go_on_after(self.totals[..at].iter().sum());
         let stage = self.stage(at);
@@ -291,6 +294,45 @@ impl Builder<'_> {
         }
         self.say(&Said::Finished(Box::new(stage.map_err(Broken::of))))
     }
+}
+
+impl Builder<'_> {
+    /// Shows work of a stage that is none of the Dockerfile's steps as one of its own.
+    pub(super) fn around<T, E: Display>(
+        &self,
+        name: String,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        // The builder is gone if it does not listen, and this process ends with it.
+        let _ = self.say(&Said::Begun(StepKind::Around, name));
+        let done = work();
+        self.end(match &done {
+            Ok(_) => Outcome::Done,
+            Err(error) => Outcome::Failed(error.to_string()),
+        });
+        done
+    }
+}
+
+/// Shows the reading of a context that takes its time as a step, under BuildKit's name for it.
+fn watch(name: &str, reporter: &Arc<Reporter>) -> Box<dyn Fn(Looking<'_>) + Sync> {
+    let shown = match name {
+        MAIN => "[internal] load build context".to_owned(),
+        name => format!("[context {name}] load from client"),
+    };
+    let reporter = Arc::clone(reporter);
+    Box::new(move |looking| {
+        // The builder is gone if it does not listen, and this process ends with it.
+        let _ = reporter.say(&match looking {
+            Looking::Begun => Said::Begun(StepKind::Around, shown.clone()),
+            Looking::Reading { files, bytes } => {
+                let what = if files == 1 { "file" } else { "files" };
+                Said::Note(format!("reading {files} {what}"), Some(bytes))
+            }
+            Looking::Ended(None) => Said::Ended(Outcome::Done),
+            Looking::Ended(Some(error)) => Said::Ended(Outcome::Failed(error.to_string())),
+        });
+    })
 }
 
 /// Signals that end the build, as events.

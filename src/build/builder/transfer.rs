@@ -262,7 +262,8 @@ impl<'a> Builder<'a> {
                 }
             };
             let wanted = Wanted { selection: &selection, add };
-            match remote.ask((self.paths, self.layers), &wanted, trusting).map_err(|e| failed(e.into()))? {
+            let ask = || remote.ask((self.paths, self.layers), &wanted, trusting);
+            match self.around(remote.step_name(), ask).map_err(|e| failed(e.into()))? {
                 Known::Unchanged(parts) => {
                     gathered.parts.extend(parts);
                     gathered.not_here += 1;

@@ -12,7 +12,7 @@
 
 use super::tree::{Hash, Key, Kind, Tree};
 use super::walk::key;
-use super::{Error, split};
+use super::{Error, Look, split};
 use crate::digest::Digest;
 use crate::layers::Walker;
 use crate::state::{Durability, Lock, create_dir_private, write_atomic};
@@ -88,7 +88,7 @@ impl Contents {
     }
 
     /// Gives every regular file of a tree its content's digest, reading those that are not known.
-    pub(super) fn digest(&mut self, root: &OwnedFd, tree: &mut Tree) -> Result<(), Error> {
+    pub(super) fn digest(&mut self, root: &OwnedFd, tree: &mut Tree, look: &Look<'_>) -> Result<(), Error> {
         let mut unknown = Vec::new();
         for (number, item) in tree.items.iter_mut().enumerate().filter(|(_, item)| item.kind == Kind::File) {
             match self.known.get_mut(&item.key) {
@@ -100,6 +100,7 @@ impl Contents {
             }
         }
         self.read += unknown.len();
+        look.reads(unknown.len(), unknown.iter().map(|number| tree.items[*number].size).sum());
         for read in read_all(root, tree, &unknown)? {
             tree.items[read.item].content = Some(read.digest);
             if let Some(key) = read.lasting {

@@ -40,6 +40,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use walk::Walk;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -91,6 +93,78 @@ impl Diagnose for Error {
     }
 }
 
+/// What a context tells of its reading, where that takes its time.
+pub enum Looking<'a> {
+    /// It begins.
+    Begun,
+    /// Files are read that are not known.
+    Reading {
+        /// How many.
+        files: usize,
+        /// How large they are together.
+        bytes: u64,
+    },
+    /// It is over, and this has gone wrong.
+    Ended(Option<&'a Error>),
+}
+
+/// Who is told.
+type Watch = Box<dyn Fn(Looking<'_>) + Sync>;
+
+/// So many files, or bytes, take long enough to be told of.
+const MANY_FILES: usize = 256;
+const MANY_BYTES: u64 = 8 << 20;
+/// A walk that takes longer is.
+const LONG: Duration = Duration::from_millis(100);
+
+/// One look at a context, by several threads perhaps.
+struct Look<'a> {
+    watch: Option<&'a Watch>,
+    since: Instant,
+    told: AtomicBool,
+}
+
+impl<'a> Look<'a> {
+    fn new(watch: Option<&'a Watch>) -> Self {
+        Self { watch, since: Instant::now(), told: AtomicBool::new(false) }
+    }
+
+    fn say(&self, looking: Looking<'_>) {
+        if let Some(watch) = self.watch {
+            watch(looking);
+        }
+    }
+
+    fn begun(&self) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            self.say(Looking::Begun);
+        }
+    }
+
+    /// It goes on.
+    fn goes_on(&self) {
+        if self.since.elapsed() > LONG {
+            self.begun();
+        }
+    }
+
+    /// So much is read now.
+    fn reads(&self, files: usize, bytes: u64) {
+        if files >= MANY_FILES || bytes >= MANY_BYTES {
+            self.begun();
+        }
+        if self.told.load(Ordering::Relaxed) && files > 0 {
+            self.say(Looking::Reading { files, bytes });
+        }
+    }
+
+    fn ended(&self, error: Option<&Error>) {
+        if self.told.load(Ordering::Relaxed) {
+            self.say(Looking::Ended(error));
+        }
+    }
+}
+
 /// A folder that a build copies from.
 pub struct Context {
     root: OwnedFd,
@@ -99,6 +173,7 @@ pub struct Context {
     contents: Contents,
     /// By path and what of it is selected.
     trees: HashMap<(Vec<u8>, String), Option<Rc<Tree>>>,
+    watch: Option<Watch>,
 }
 
 impl Context {
@@ -110,14 +185,19 @@ impl Context {
             .map_err(Error::io("open", folder.as_os_str().as_bytes()))?;
         let stat = rustix::fs::fstat(&root).map_err(Error::io("open", folder.as_os_str().as_bytes()))?;
         let contents = Contents::open(&paths.build_cache(), (stat.st_dev, stat.st_ino));
-        Ok(Self { root, ignore, owners, contents, trees: HashMap::new() })
+        Ok(Self { root, ignore, owners, contents, trees: HashMap::new(), watch: None })
     }
 
     /// A root that is the same whenever it is looked at: nothing is left out of it, and of its contents nothing is
     /// remembered.
     pub fn of_root(root: OwnedFd) -> Self {
         let (ignore, owners) = (Ignore::default(), Owners::Kept);
-        Self { root, ignore, owners, contents: Contents::none(), trees: HashMap::new() }
+        Self { root, ignore, owners, contents: Contents::none(), trees: HashMap::new(), watch: None }
+    }
+
+    /// From now on this is told of what takes its time.
+    pub fn watch(&mut self, watch: Watch) {
+        self.watch = Some(watch);
     }
 
     /// What is in the folders of a tree and not in the tree, by paths from its top; of a folder that is left out, the folder
@@ -191,13 +271,17 @@ impl Context {
         if let Some(known) = self.trees.get(&key) {
             return Ok(known.clone());
         }
-        let tree = match self.walked(path, selection)? {
+        let look = Look::new(self.watch.as_ref());
+        let walked = self.walked(path, selection, &look);
+        let tree = walked.and_then(|tree| match tree {
             Some(mut tree) => {
-                self.contents.digest(&self.root, &mut tree)?;
-                Some(Rc::new(tree))
+                self.contents.digest(&self.root, &mut tree, &look)?;
+                Ok(Some(Rc::new(tree)))
             }
-            None => None,
-        };
+            None => Ok(None),
+        });
+        look.ended(tree.as_ref().err());
+        let tree = tree?;
         self.trees.insert(key, tree.clone());
         Ok(tree)
     }
@@ -246,7 +330,7 @@ impl Context {
         Some(state)
     }
 
-    fn walked(&self, path: &[u8], selection: &Selection) -> Result<Option<Tree>, Error> {
+    fn walked(&self, path: &[u8], selection: &Selection, look: &Look<'_>) -> Result<Option<Tree>, Error> {
         if !is_plain(path) {
             return Ok(None);
         }
@@ -269,6 +353,7 @@ impl Context {
             owners: self.owners,
             root: &self.root,
             threads: walk::threads(),
+            look,
         };
         walk.tree(walker, path, &stat, &above)
     }

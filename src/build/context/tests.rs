@@ -345,9 +345,10 @@ fn several_threads_find_what_one_does() {
     let ignore = Ignore::parse("ignore", b"**/*.log\ntop/f7\ntop/f8\n!top/f8/file\n").unwrap();
     for selection in [Selection::default(), Selection::all_but(&["**/deeper", "f9"]).unwrap()] {
         let found = |threads| {
-            let walk =
-                Walk { ignore: &ignore, selection: &selection, owners: Owners::Kept, root: &root, threads };
-            let stat = statat(&root, "top", AtFlags::empty()).unwrap();
+            let (ignore, selection, root) = (&ignore, &selection, &root);
+            let look = &Look::new(None);
+            let walk = Walk { ignore, selection, owners: Owners::Kept, root, threads, look };
+            let stat = statat(root, "top", AtFlags::empty()).unwrap();
             let walker = Walker::new(root.try_clone().unwrap());
             format!("{:?}", walk.tree(walker, b"top", &stat, &ignore.root()).unwrap().unwrap().items)
         };
@@ -356,5 +357,39 @@ fn several_threads_find_what_one_does() {
         for threads in [2, 5] {
             assert_eq!(found(threads), one);
         }
+    }
+}
+
+#[test]
+fn reading_is_told_of_where_there_is_much_to_read() {
+    let world = World::new();
+    world.write("few/a", "one");
+    for number in 0..MANY_FILES {
+        world.write(&format!("many/{number}"), "xyz");
+    }
+    settle();
+    let said = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let look = |path: &str, fails: bool| {
+        let (mut context, to) = (world.context(""), std::sync::Arc::clone(&said));
+        context.watch(Box::new(move |looking| {
+            to.lock().unwrap().push(match looking {
+                Looking::Begun => "begun".to_owned(),
+                Looking::Reading { files, bytes } => format!("{files} {bytes}"),
+                Looking::Ended(error) => format!("ended {}", error.is_some()),
+            });
+        }));
+        let tree = context.tree(path.as_bytes());
+        assert_eq!(tree.is_err(), fails);
+        context.save().unwrap();
+        std::mem::take(&mut *said.lock().unwrap())
+    };
+    assert_eq!(look("few", false), [""; 0]);
+    assert_eq!(look("many", false), ["begun", &format!("{MANY_FILES} {}", 3 * MANY_FILES), "ended false"]);
+    // What is known is not read.
+    assert_eq!(look("many", false), [""; 0]);
+    if !rustix::process::geteuid().is_root() {
+        world.write("many/large", &"x".repeat(9 << 20));
+        fs::set_permissions(world.at("many/large"), fs::Permissions::from_mode(0)).unwrap();
+        assert_eq!(look("many", true), ["begun", &format!("1 {}", 9 << 20), "ended true"]);
     }
 }

@@ -5,7 +5,7 @@ use super::super::ignore::{Folder, Ignore};
 use super::super::selection::{Selection, State};
 use super::contents::attributes;
 use super::tree::{Choice, Item, Key, Kind, Tree};
-use super::{Error, FOLDER, Owners, join};
+use super::{Error, FOLDER, Look, Owners, join};
 use crate::layers::Walker;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat, openat, readlinkat, statat};
 use rustix::io::Errno;
@@ -34,6 +34,8 @@ pub(super) struct Walk<'a> {
     pub(super) root: &'a OwnedFd,
     /// Who look for it.
     pub(super) threads: usize,
+    /// Told that it goes on.
+    pub(super) look: &'a Look<'a>,
 }
 
 /// A folder of so many folders is worth several threads.
@@ -127,6 +129,7 @@ impl Walk<'_> {
             match state.zip(entered).filter(|_| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
             {
                 Some(state) => {
+                    self.look.goes_on();
                     let fd = openat(walker.here(), &name, FOLDER, Mode::empty()).map_err(read)?;
                     levels.push(found.folder(fd, path, &stat, state)?);
                 }

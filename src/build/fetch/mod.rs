@@ -203,6 +203,12 @@ impl<'a> Fetched<'a> {
     }
 }
 
+/// What the fetching of a URL or repository is called.
+pub fn step_name(url: &str, is_repository: bool) -> String {
+    let what = if is_repository { "git source " } else { "" };
+    format!("[internal] load {what}{}", without_password(url))
+}
+
 /// Whether a text is an http or https URL.
 pub fn is_url(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")

@@ -58,6 +58,24 @@ pub enum Output {
     Folder(PathBuf),
 }
 
+impl Output {
+    /// What the writing is called, by BuildKit too.
+    pub fn step_name(&self) -> String {
+        match self {
+            Output::Push(requests) => {
+                let names: Vec<&str> = requests.iter().map(|request| request.image.as_str()).collect();
+                format!("pushing {}", names.join(", "))
+            }
+            Output::Archive { docker: true, .. } => "exporting to docker image format".into(),
+            Output::Archive { docker: false, .. } | Output::Layout { .. } => {
+                "exporting to oci image format".into()
+            }
+            Output::Tar(_) => "exporting to client tarball".into(),
+            Output::Folder(_) => "exporting to client directory".into(),
+        }
+    }
+}
+
 /// Where an archive is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {

@@ -107,6 +107,11 @@ impl Shape {
         Documents::of(&image, self.style, &annotations, layers)
     }
 
+    /// Whether layers are made that no step has made.
+    pub fn changes_layers(&self) -> bool {
+        self.squash != Squash::Nothing || self.clock.of_files() != Times::Kept
+    }
+
     fn describe(&self, image: &mut ImageConfig) {
         let config = &mut image.config;
         let name = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();

@@ -1,6 +1,7 @@
 //! Images pulled from a real registry, loaded from what real tools write, kept and removed.
 
 mod import;
+mod layouts;
 mod load;
 mod pull;
 mod save;

@@ -37,7 +37,7 @@ impl Network {
                 let answer = match self.attach(&attach, fd, &mut member) {
                     Ok(None) => Attached::ByTap { mtu: self.tier.mtu().into() },
                     Ok(Some(published)) => {
-                        let names = attach.names.iter().map(|name| name.to_ascii_lowercase()).collect();
+                        let names = names::folded(&attach.names);
                         let others = attach.others;
                         let v6 = attach.address6.map(IpAddr::from);
                         let addresses = std::iter::once(attach.address.into()).chain(v6).collect();
@@ -52,6 +52,12 @@ impl Network {
             Ok(Some((Request::Others(others), None))) => {
                 for names in self.names.iter_mut().filter(|names| names.owner == place) {
                     names.others.clone_from(&others);
+                }
+                self.table.put(place, Entity::Member(member));
+            }
+            Ok(Some((Request::Names(told), None))) => {
+                for names in self.names.iter_mut().filter(|names| names.owner == place) {
+                    names.names = names::folded(&told);
                 }
                 self.table.put(place, Entity::Member(member));
             }

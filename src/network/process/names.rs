@@ -29,6 +29,11 @@ pub(super) struct Names {
     pub(super) others: Vec<String>,
 }
 
+/// Names as they are looked for.
+pub(super) fn folded(names: &[String]) -> Vec<String> {
+    names.iter().map(|name| name.to_ascii_lowercase()).collect()
+}
+
 /// The answer to a question about one of these or, with `host`, about the host. `turn` makes the addresses of one name take
 /// turns.
 pub(super) fn answer(question: &[u8], known: &[Names], host: bool, turn: usize) -> Option<Vec<u8>> {
@@ -90,7 +95,7 @@ pub(super) fn of_others(networks: &Path, others: &[String]) -> Vec<Names> {
     let names = |(address, names): (_, Vec<String>)| Names {
         owner: 0,
         addresses: vec![address],
-        names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        names: folded(&names),
         others: Vec::new(),
     };
     others.iter().flat_map(known).map(names).collect()

@@ -1,4 +1,4 @@
-//! An object a line, as BuildKit's `--progress rawjson`: `vertexes` are steps, `logs` what they say.
+//! An object a line, as BuildKit's `--progress rawjson`: `vertexes` are steps, `logs` what they say, `statuses` what they do.
 
 use super::{Step, View};
 use crate::build::dockerfile::Source;
@@ -37,6 +37,15 @@ impl View for Json {
         let (vertex, data) = (vertex(step.number, &step.name), STANDARD.encode(bytes));
         let stream = if is_error { 2 } else { 1 };
         line(&json!({"logs": [{"vertex": vertex, "stream": stream, "data": data, "timestamp": now()}]}))
+    }
+
+    fn note(&mut self, step: &Step, text: &str, bytes: Option<u64>) -> String {
+        let (vertex, now) = (vertex(step.number, &step.name), now());
+        let mut status = json!({"id": text, "vertex": vertex, "timestamp": now, "started": now});
+        if let Some(bytes) = bytes {
+            status["total"] = bytes.into();
+        }
+        line(&json!({"statuses": [status]}))
     }
 
     fn ended(&mut self, step: &Step, outcome: &Outcome) -> String {
@@ -78,11 +87,17 @@ mod tests {
 
     #[test]
     fn every_line_is_an_object() {
-        let text = played(&mut Json, &[("begin", b"[1/2] RUN\n\"x\""), ("failed", b"no"), ("cached", b"")]);
+        let text = played(
+            &mut Json,
+            &[("begin", b"[1/2] RUN\n\"x\""), ("failed", b"no"), ("cached", b""), ("note", b"reading")],
+        );
         let objects: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(objects[0]["vertexes"][0]["name"], "[1/2] RUN\\n\"x\"");
         assert_eq!(objects[1]["vertexes"][0]["error"], "no");
         assert_eq!(objects[2]["vertexes"][0]["cached"], true);
+        assert_eq!(objects[3]["statuses"][0]["id"], "reading");
+        assert_eq!(objects[3]["statuses"][0]["total"], 7);
+        assert_eq!(objects[3]["statuses"][0]["vertex"], objects[0]["vertexes"][0]["digest"]);
         assert_eq!(objects[0]["vertexes"][0]["digest"], objects[1]["vertexes"][0]["digest"]);
     }
 }

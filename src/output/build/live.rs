@@ -7,16 +7,20 @@
 //!  => => cc -c main.c
 //! ```
 //!
+//! What is done before and after the Dockerfile's steps has a line only if it took a while.
+//!
 //! The terminal's modes stay as they are, and the cursor stays visible: a build that is killed leaves nothing to put back.
 
 use super::{Step, View};
-use crate::build::progress::Outcome;
+use crate::build::progress::{Outcome, StepKind};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 use unicode_width::UnicodeWidthChar;
 
 const PERIOD: Duration = Duration::from_millis(100);
+/// What took less, and would be shown with 0.0s, is none of the Dockerfile's steps and went well, is not shown.
+const BRIEF: Duration = Duration::from_millis(50);
 /// So many lines of a step's output are shown.
 const TAIL: usize = 6;
 
@@ -27,13 +31,16 @@ pub struct Live {
     drawn: usize,
     planned: usize,
     over: usize,
+    /// There has been anything to see.
+    was_seen: bool,
     /// Rows and columns, of a terminal that does not change.
     size: Option<(usize, usize)>,
 }
 
 impl Live {
     pub fn new() -> Live {
-        Live { began: Instant::now(), drawn_at: None, drawn: 0, planned: 0, over: 0, size: None }
+        let began = Instant::now();
+        Live { began, drawn_at: None, drawn: 0, planned: 0, over: 0, was_seen: false, size: None }
     }
 
     fn size(&self) -> (usize, usize) {
@@ -83,9 +90,22 @@ fn timed(text: &str, time: Duration, columns: usize) -> String {
 }
 
 impl View for Live {
-    fn ended(&mut self, step: &Step, outcome: &Outcome) -> String {
-        self.over += 1;
+    fn begun(&mut self, _step: &Step) -> String {
+        // Seen with the next tick, which may be the last for a while.
         self.drawn_at = None;
+        String::new()
+    }
+
+    fn ended(&mut self, step: &Step, outcome: &Outcome) -> String {
+        self.drawn_at = None;
+        match step.kind {
+            StepKind::Instruction => self.over += 1,
+            StepKind::Around if *outcome == Outcome::Done && step.began.elapsed() < BRIEF => {
+                return self.erase();
+            }
+            StepKind::Around => {}
+        }
+        self.was_seen = true;
         let mark = match outcome {
             Outcome::Cached => "CACHED ",
             Outcome::Done => "",
@@ -101,7 +121,11 @@ impl View for Live {
         if self.drawn_at.is_some_and(|at| at.elapsed() < PERIOD) {
             return String::new();
         }
+        if running.is_empty() && self.planned == 0 {
+            return self.erase();
+        }
         self.drawn_at = Some(Instant::now());
+        self.was_seen = true;
         let (rows, columns) = self.size();
         let mut lines = vec![clipped(&self.head(""), columns - 1).0 + "\n"];
         let room = rows.saturating_sub(2);
@@ -134,7 +158,15 @@ impl View for Live {
         self.erase() + &format!("warning: {text}\n")
     }
 
+    fn step_aside(&mut self) -> String {
+        self.drawn_at = None;
+        self.erase()
+    }
+
     fn finish(&mut self, is_well: bool) -> String {
+        if !self.was_seen {
+            return String::new();
+        }
         self.erase() + &self.head(if is_well { " FINISHED\n" } else { " FAILED\n" })
     }
 }
@@ -144,7 +176,7 @@ mod tests {
     use super::*;
 
     fn step(number: usize, name: &str, lines: &[&str]) -> Step {
-        let mut step = Step::begin(number, name);
+        let mut step = Step::begin(number, StepKind::Instruction, name);
         for line in lines {
             step.keep(line);
         }
@@ -178,6 +210,22 @@ mod tests {
         );
         assert_eq!(timeless(&live.tick(&BTreeMap::new())), "[+] Building TIME (1/3)\n");
         assert_eq!(timeless(&live.finish(true)), "\r\x1b[1A\x1b[J[+] Building TIME (1/3) FINISHED\n");
+    }
+
+    #[test]
+    fn what_is_done_around_the_steps_is_shown_if_it_took_a_while() {
+        let mut live = Live { size: Some((10, 40)), planned: 3, ..Live::new() };
+        assert_eq!(live.finish(false), "");
+        let mut around = Step { kind: StepKind::Around, ..step(1, "exporting to image", &[]) };
+        assert_eq!(live.ended(&around, &Outcome::Done), "");
+        let failed = live.ended(&around, &Outcome::Failed("no".into()));
+        assert!(failed.starts_with(" => ERROR exporting to image "), "{failed}");
+        around.began -= Duration::from_secs(1);
+        assert!(live.ended(&around, &Outcome::Done).ends_with(" 1.0s\n"));
+        // They are not counted.
+        assert!(live.tick(&BTreeMap::new()).contains("(0/3)"));
+        assert_eq!(live.step_aside(), "\r\x1b[1A\x1b[J");
+        assert_eq!(live.step_aside(), "");
     }
 
     #[test]

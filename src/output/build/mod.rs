@@ -10,7 +10,8 @@ mod plain;
 
 use crate::build::dockerfile::{Problem, Source};
 use crate::build::lint::{Warning, lines_around};
-use crate::build::progress::{Event, Outcome, Progress};
+use crate::build::progress::{Event, Outcome, Progress, StepKind};
+use crate::output::human;
 use crate::timestamp::Timestamp;
 use lines::{Lines, shown};
 use std::collections::{BTreeMap, VecDeque};
@@ -40,6 +41,7 @@ pub enum Form {
 /// A step that is shown.
 struct Step {
     number: usize,
+    kind: StepKind,
     name: String,
     began: Instant,
     started: Timestamp,
@@ -50,10 +52,10 @@ struct Step {
 }
 
 impl Step {
-    fn begin(number: usize, name: &str) -> Step {
+    fn begin(number: usize, kind: StepKind, name: &str) -> Step {
         let (lines, tail) = (<[Lines; 2]>::default(), VecDeque::new());
         let (began, started) = (Instant::now(), Timestamp::now());
-        Step { number, name: shown(name.as_bytes()), began, started, lines, tail }
+        Step { number, kind, name: shown(name.as_bytes()), began, started, lines, tail }
     }
 
     fn keep(&mut self, line: &str) -> Duration {
@@ -77,6 +79,10 @@ trait View {
     fn line(&mut self, _step: &Step, _when: Duration, _line: &str) -> String {
         String::new()
     }
+    /// What it is doing.
+    fn note(&mut self, _step: &Step, _text: &str, _bytes: Option<u64>) -> String {
+        String::new()
+    }
     fn ended(&mut self, _step: &Step, _outcome: &Outcome) -> String {
         String::new()
     }
@@ -98,6 +104,14 @@ trait View {
     fn warnings(&mut self, source: &Source, warnings: &[Warning]) -> String {
         summary(source, warnings)
     }
+    /// What is before a line that another process writes for a step.
+    fn before(&self, _step: usize) -> String {
+        String::new()
+    }
+    /// Somebody else is about to write on the terminal.
+    fn step_aside(&mut self) -> String {
+        String::new()
+    }
     /// Whether people read it.
     fn is_text(&self) -> bool {
         true
@@ -115,6 +129,8 @@ impl View for Nothing {
 /// A build on the screen.
 pub struct Screen {
     view: Box<dyn View>,
+    /// How many steps have begun.
+    steps: usize,
     running: BTreeMap<usize, Step>,
     /// The step that has failed.
     failed: Option<Step>,
@@ -132,13 +148,13 @@ impl Screen {
             Form::Json => Box::new(json::Json),
             Form::Quiet => Box::new(Nothing),
         };
-        Screen { view, running: BTreeMap::new(), failed: None }
+        Screen { view, steps: 0, running: BTreeMap::new(), failed: None }
     }
 
     /// The build is over; `problem` is what is wrong in the Dockerfile, if it has failed for that.
     pub fn finish(&mut self, is_well: bool, problem: Option<&Problem>) {
         let mut text = self.view.finish(is_well);
-        let failed = self.failed.as_ref().filter(|_| self.view.is_text());
+        let failed = self.failed.as_ref().filter(|_| !is_well && self.view.is_text());
         if let Some(step) = failed {
             text += &report(step);
         }
@@ -146,6 +162,11 @@ impl Screen {
             text += &shown_lines(&lines_around(problem.source(), problem.span()));
         }
         write(&text);
+    }
+
+    /// To be called before anybody else writes on standard error.
+    pub fn step_aside(&mut self) {
+        write(&self.view.step_aside());
     }
 
     /// What is unwise in the Dockerfile.
@@ -157,15 +178,25 @@ impl Screen {
 }
 
 impl Progress for Screen {
+    fn begin(&mut self, kind: StepKind, name: &str) -> usize {
+        self.steps += 1;
+        let step = self.running.entry(self.steps).or_insert_with(|| Step::begin(self.steps, kind, name));
+        write(&self.view.begun(step));
+        self.steps
+    }
+
     fn on(&mut self, event: Event<'_>) {
         let text = match event {
             Event::Planned(steps) => {
                 self.view.planned(steps);
                 String::new()
             }
-            Event::Begun { step, name } => {
-                let step = self.running.entry(step).or_insert_with(|| Step::begin(step, name));
-                self.view.begun(step)
+            Event::Note { step, text, bytes } => {
+                let Some(step) = self.running.get_mut(&step) else { return };
+                let (text, size) = (shown(text.as_bytes()), bytes.map(human::size));
+                let line = size.map_or_else(|| text.clone(), |size| format!("{text}: {size}"));
+                step.keep(&line);
+                self.view.note(step, &line, bytes)
             }
             Event::Output { step, is_error, bytes } => {
                 let Some(step) = self.running.get_mut(&step) else { return };
@@ -194,6 +225,11 @@ impl Progress for Screen {
             Event::Tick => self.view.tick(&self.running),
         };
         write(&text);
+    }
+
+    fn hand_over(&mut self, step: usize) -> String {
+        self.step_aside();
+        self.view.before(step)
     }
 
     fn period(&self) -> Option<Duration> {
@@ -244,17 +280,18 @@ mod tests {
     /// What a build looks like.
     pub(super) fn played(view: &mut dyn View, events: &[(&str, &[u8])]) -> String {
         let mut text = String::new();
-        let mut step = Step::begin(1, "nothing");
+        let mut step = Step::begin(1, StepKind::Instruction, "nothing");
         for (number, (kind, bytes)) in events.iter().enumerate() {
             text += &match *kind {
                 "begin" => {
-                    step = Step::begin(number + 1, &String::from_utf8_lossy(bytes));
+                    step = Step::begin(number + 1, StepKind::Instruction, &String::from_utf8_lossy(bytes));
                     view.begun(&step)
                 }
                 "say" => {
                     let lines = step.lines[0].cut(bytes);
                     lines.map(|line| view.line(&step, Duration::from_millis(1234), &line)).collect()
                 }
+                "note" => view.note(&step, &String::from_utf8_lossy(bytes), Some(7)),
                 "cached" => view.ended(&step, &Outcome::Cached),
                 "canceled" => view.ended(&step, &Outcome::Canceled),
                 "failed" => view.ended(&step, &Outcome::Failed(String::from_utf8_lossy(bytes).into_owned())),
@@ -266,7 +303,7 @@ mod tests {
 
     #[test]
     fn of_a_step_that_says_much_the_end_is_kept() {
-        let mut step = Step::begin(1, "[1/1] RUN x");
+        let mut step = Step::begin(1, StepKind::Instruction, "[1/1] RUN x");
         for number in 0..100 {
             step.keep(&number.to_string());
         }

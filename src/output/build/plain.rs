@@ -19,6 +19,14 @@ impl View for Plain {
         format!("#{} {:.3} {line}\n", step.number, when.as_secs_f64())
     }
 
+    fn note(&mut self, step: &Step, text: &str, _bytes: Option<u64>) -> String {
+        self.before(step.number) + text + "\n"
+    }
+
+    fn before(&self, step: usize) -> String {
+        format!("#{step} ")
+    }
+
     fn ended(&mut self, step: &Step, outcome: &Outcome) -> String {
         let how = match outcome {
             Outcome::Cached => "CACHED".to_owned(),
@@ -37,8 +45,9 @@ mod tests {
 
     #[test]
     fn every_line_names_its_step() {
-        let events: [(&str, &[u8]); 6] = [
+        let events: [(&str, &[u8]); 7] = [
             ("begin", b"[a 1/2] RUN one"),
+            ("note", b"reading"),
             ("cached", b""),
             ("begin", b"[b 2/2] RUN \x1b[2Jtwo\nthree"),
             ("say", b"one\n\x1b]0;x\x07\npart"),
@@ -47,8 +56,8 @@ mod tests {
         ];
         assert_eq!(
             played(&mut Plain::default(), &events),
-            "#1 [a 1/2] RUN one\n#1 CACHED\n\n#3 [b 2/2] RUN \\u{1b}[2Jtwo\\nthree\n#3 1.234 one\n\
-             #3 1.234 \\u{1b}]0;x\\u{7}\n#3 ERROR: exit code: 1\n#3 CANCELED\n"
+            "#1 [a 1/2] RUN one\n#1 reading\n#1 CACHED\n\n#4 [b 2/2] RUN \\u{1b}[2Jtwo\\nthree\n#4 1.234 one\n\
+             #4 1.234 \\u{1b}]0;x\\u{7}\n#4 ERROR: exit code: 1\n#4 CANCELED\n"
         );
     }
 }
