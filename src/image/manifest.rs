@@ -133,6 +133,13 @@ pub(super) fn artifact(name: &str, bytes: &[u8]) -> Result<(Blob, Vec<Blob>), Er
     Ok((blob(name, manifest.config())?, layers(name, &manifest)?))
 }
 
+/// All that a manifest names, whatever it is: the config first.
+pub(super) fn manifest_blobs(name: &str, bytes: &[u8]) -> Result<Vec<Blob>, Error> {
+    let manifest: ImageManifest = serde_json::from_slice(bytes)
+        .map_err(|e| Error::unsupported(name, format!("its manifest is malformed ({e})")))?;
+    std::iter::once(manifest.config()).chain(manifest.layers()).map(|one| blob(name, one)).collect()
+}
+
 /// A stored manifest.
 pub(super) fn parsed(bytes: &[u8]) -> Option<Manifest> {
     let manifest: ImageManifest = serde_json::from_slice(bytes).ok()?;

@@ -63,7 +63,8 @@ pub use error::Error;
 pub use import::Import;
 pub use layout::{Layout, LayoutImage};
 pub use list::{
-    Instance, List, ListEntry, ListPlatform, ListPush, Sources, inspect as inspect_list, push_list,
+    Instance, List, ListEntry, ListPlatform, ListPush, NewArtifact, Sources, inspect as inspect_list,
+    push_list,
 };
 pub use load::{Input, Loaded, load};
 pub use plain::Style as ManifestStyle;

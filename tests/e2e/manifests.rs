@@ -208,3 +208,88 @@ fn builds_for_several_platforms_make_one_list() {
     other.ok(&["create", "--name", "c", "--network", "none", "--platform", "linux/arm64", &name, "x"]);
     assert!(other.ok(&["cp", "c:/arm64", "-"]).contains("content"));
 }
+
+#[test]
+fn artifacts_are_made_of_files_pushed_and_copied() {
+    let engine = engine!();
+    let at = |name: &str, content: &str| engine.file(name, content);
+    let (text, config) = (at("notes.txt", "notes"), at("config.json", "{\"a\":1}"));
+    let digest = |content: &str| crate::support::image::digest(content.as_bytes());
+    engine.ok(&["manifest", "create", "list", &tiny()]);
+    let add = [
+        "manifest",
+        "add",
+        "--artifact",
+        "--artifact-type",
+        "application/x-notes",
+        "--annotation",
+        "of=entry",
+    ];
+    let more =
+        ["--artifact-config", &config, "--artifact-subject", &tiny(), "--artifact-annotation", "of=manifest"];
+    let id = engine.ok(&[&add[..], &more, &["list", &text]].concat());
+    assert_eq!(engine.ok(&["images", "-q", "--no-trunc", "list"]), format!("sha256:{id}"));
+    let program = at("program", "\u{7f}ELF\0");
+    let titles = ["--artifact-exclude-titles", "--artifact-layer-type", "application/x-program"];
+    let platform = ["--arch", "amd64", "--os", "linux"];
+    let last = [&["manifest", "add", "--artifact"][..], &titles, &platform, &["list", &program]].concat();
+    engine.ok(&last);
+    // Once more it is the same.
+    engine.ok(&last);
+    let local: Value = serde_json::from_str(&engine.ok(&["manifest", "inspect", "list"])).unwrap();
+    let entries = local["manifests"].as_array().unwrap();
+    assert_eq!(entries.len(), 3, "{local:#}");
+    assert_eq!(entries[1]["artifactType"], "application/x-notes");
+    assert_eq!((&entries[1]["annotations"]["of"], &entries[1]["platform"]), (&"entry".into(), &Value::Null));
+    assert_eq!(entries[2]["artifactType"], "application/vnd.unknown.artifact.v1");
+    assert_eq!(entries[2]["platform"]["architecture"], "amd64");
+    // It is no image, whatever it is for.
+    assert_eq!(engine.ok(&["run", "--rm", "--network", "none", "list", "echo", "works"]), "works");
+
+    let repository = target("artifacts");
+    let name = format!("{repository}:1");
+    engine
+        .run(&["manifest", "push", "-q", "--format", "v2s2", "list", &name])
+        .explains(125, &["artifacts", "oci"]);
+    let pushed = engine.ok(&["manifest", "push", "-q", "list", &name]);
+    assert_eq!(pushed, format!("sha256:{}", engine.ok(&last)));
+    let of = |repository: &str, entry: &Value| {
+        raw(&format!("{repository}@{}", entry["digest"].as_str().unwrap()), &[])
+    };
+    let notes = of(&repository, &entries[1]);
+    assert_eq!(notes["artifactType"], "application/x-notes");
+    assert_eq!(notes["config"]["digest"], digest("{\"a\":1}").as_str());
+    assert_eq!(notes["annotations"]["of"], "manifest");
+    assert_eq!(notes["subject"]["digest"], entries[0]["digest"]);
+    let layer = &notes["layers"][0];
+    assert_eq!((&layer["mediaType"], &layer["digest"]), (&"text/plain".into(), &digest("notes").into()));
+    assert_eq!(layer["annotations"]["org.opencontainers.image.title"], "notes.txt");
+    let program_there = of(&repository, &entries[2]);
+    assert_eq!(program_there["layers"][0]["mediaType"], "application/x-program");
+    assert_eq!(program_there["layers"][0]["annotations"], Value::Null);
+    assert_eq!(program_there["config"]["mediaType"], "application/vnd.oci.empty.v1+json");
+    // From there into another repository, the files being gone.
+    let other = Engine::new();
+    other.ok(&["manifest", "create", "--all", "copy", &format!("docker://{name}")]);
+    let copy = target("artifacts-copied");
+    assert_eq!(other.ok(&["manifest", "push", "-q", "copy", &format!("{copy}:1")]), pushed);
+    assert_eq!(of(&copy, &entries[1]), notes);
+    other.ok(&["pull", "-q", &format!("{copy}:1")]);
+
+    // What is pushed is what was added.
+    at("notes.txt", "other");
+    engine.ok(&["manifest", "push", "-q", "list", &name]);
+    let elsewhere = format!("{}:1", target("artifacts-changed"));
+    let push = ["manifest", "push", "-q", "list", &elsewhere];
+    engine.run(&push).explains(125, &["notes.txt", "not what it was", "fix: take it out"]);
+    std::fs::remove_file(&text).unwrap();
+    engine.run(&push).explains(125, &["notes.txt", "no such file", "fix: take it out"]);
+    engine.ok(&["manifest", "remove", "list", &text]);
+    engine.ok(&push);
+    engine
+        .run(&["manifest", "add", "--artifact", "list", &text])
+        .explains(125, &["notes.txt", "fix: name a file"]);
+    let without = ["manifest", "add", "--artifact-type", "x", "list", &tiny()];
+    engine.run(&without).explains(125, &["--artifact-type is for artifacts", "fix: add --artifact"]);
+    engine.run(&["manifest", "add", "--artifact", "--all", "list", &config]).explains(125, &["--all"]);
+}

@@ -389,7 +389,7 @@ fn reading_is_told_of_where_there_is_much_to_read() {
     assert_eq!(look("many", false), [""; 0]);
     if !rustix::process::geteuid().is_root() {
         world.write("many/large", &"x".repeat(9 << 20));
-        fs::set_permissions(world.at("many/large"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(world.at("many/large"), fs::Permissions::from_mode(0o0)).unwrap();
         assert_eq!(look("many", true), ["begun", &format!("1 {}", 9 << 20), "ended true"]);
     }
 }

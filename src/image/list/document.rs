@@ -1,6 +1,6 @@
 //! A list as the index that registries know (OCI image index; docker's manifest list).
 
-use super::List;
+use super::{Artifact, List};
 use crate::digest::Digest;
 use crate::image::manifest::{DOCKER_LIST, OCI_INDEX};
 use crate::image::{ManifestStyle, Platform, Reference, platform};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// An image of a list.
+/// An image of a list, or something else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListEntry {
     /// Of its manifest.
@@ -27,6 +27,19 @@ pub struct ListEntry {
     pub image: Option<Digest>,
     /// The repository in which it is, if it is not in the store.
     pub repository: Option<Reference>,
+    /// What it is, if it is no image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// Files of this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<Artifact>,
+}
+
+impl ListEntry {
+    /// Whether it can be run where its platform fits.
+    pub fn is_image(&self) -> bool {
+        self.artifact_type.is_none() && self.artifact.is_none()
+    }
 }
 
 /// What an image is for, as an index says it. What is empty is not said.
@@ -58,7 +71,7 @@ impl ListPlatform {
 }
 
 impl List {
-    /// What is pushed. docker's form has no annotations.
+    /// What is pushed. docker's form has no annotations, and knows no artifacts.
     pub fn document(&self, style: ManifestStyle) -> Vec<u8> {
         let is_oci = style == ManifestStyle::Oci;
         let entry = |entry: &ListEntry| {
@@ -66,8 +79,13 @@ impl List {
                 "mediaType": entry.media_type,
                 "digest": entry.digest,
                 "size": entry.size,
-                "platform": entry.platform,
             });
+            if entry.is_image() || entry.platform != ListPlatform::default() {
+                descriptor["platform"] = json!(entry.platform);
+            }
+            if is_oci && let Some(kind) = &entry.artifact_type {
+                descriptor["artifactType"] = kind.as_str().into();
+            }
             if is_oci && !entry.annotations.is_empty() {
                 descriptor["annotations"] = json!(entry.annotations);
             }

@@ -8,13 +8,17 @@
 //! digest that an image of the store has here is that of the manifest it came with or would be saved with; pushed, it may
 //! get another one, and then the index lists that. A list's id is the digest of the index that it is now.
 //!
+//! An entry may also be an [`Artifact`], files of this machine; it is never what is meant where an image is wanted.
+//!
 //! Images and lists have the same kind of names; where both have one, it means the image. A list's name, where an image is
 //! wanted, means the image in it for the platform in question.
 
+mod artifact;
 mod document;
 mod push;
 mod source;
 
+pub use artifact::{Artifact, NewArtifact};
 pub use document::{ListEntry, ListPlatform};
 pub use push::{ListPush, push_list};
 pub use source::{Sources, inspect};
@@ -199,12 +203,13 @@ impl ImageStore {
 
     pub(super) fn instance(&self, list: &List, platform: Option<&Platform>) -> Result<Instance, Error> {
         let wanted = platform.cloned().unwrap_or_else(Platform::host);
-        let ranked = list.entries.iter().filter_map(|entry| {
+        let images = || list.entries.iter().filter(|entry| entry.is_image());
+        let ranked = images().filter_map(|entry| {
             let rank = wanted.rank(&entry.platform.platform())?;
             Some((rank, entry))
         });
         let Some((_, entry)) = ranked.min_by_key(|(rank, _)| *rank) else {
-            let available = list.entries.iter().map(|entry| entry.platform.platform().to_string()).collect();
+            let available = images().map(|entry| entry.platform.platform().to_string()).collect();
             return Err(Error::Platform { name: list.name.familiar(), wanted, available });
         };
         match (entry.image, &entry.repository) {

@@ -46,6 +46,14 @@ pub fn push_list(
         Some(PushFormat::Docker) => ManifestStyle::Docker,
         _ => ManifestStyle::Oci,
     };
+    if style == ManifestStyle::Docker && !list.entries.iter().all(ListEntry::is_image) {
+        return Err(Error::Conflict {
+            action: "push",
+            what: list.name.familiar(),
+            why: "it has artifacts, which docker's lists cannot have".into(),
+            fix: "push it with --format oci".into(),
+        });
+    }
     if push.images {
         for entry in &mut list.entries {
             send(images, layers, push, &name, entry, progress)?;
@@ -73,6 +81,16 @@ fn send(
     entry: &mut ListEntry,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
+    if let Some(artifact) = &entry.artifact {
+        let options = &push.request.options;
+        let client = Client::new(options.clone());
+        let endpoint = Registries::load(&options.places)?.endpoint_to_push(&name.name())?;
+        let to = client.repository_to_push(&endpoint, &name.familiar(), &[])?;
+        return match current(&to, &entry.digest.to_string())? == Some(entry.digest) {
+            true => Ok(()),
+            false => artifact.send(entry, &to, progress),
+        };
+    }
     let Some(id) = entry.image else {
         return copy(push, name, entry, progress);
     };
@@ -84,7 +102,7 @@ fn send(
     Ok(())
 }
 
-/// Copies an image from another repository, bit for bit.
+/// Copies an image, or an artifact, from another repository, bit for bit.
 fn copy(push: &ListPush, name: &Reference, entry: &ListEntry, progress: &dyn Progress) -> Result<(), Error> {
     let options = &push.request.options;
     let Some(from) = &entry.repository else { return Err(Error::NotFound(entry.digest.to_string())) };
@@ -101,9 +119,7 @@ fn copy(push: &ListPush, name: &Reference, entry: &ListEntry, progress: &dyn Pro
     }
     let (_, source) = open(&client, &registries, &format!("docker://{from}"))?;
     let raw: Raw = source.manifest(&entry.digest.to_string())?.into();
-    let manifest = manifest::parsed(&raw.bytes)
-        .ok_or_else(|| Error::unsupported(&from.familiar(), "it is no image of a container"))?;
-    for blob in manifest.layers.iter().chain([&manifest.config]) {
+    for blob in manifest::manifest_blobs(&from.familiar(), &raw.bytes)? {
         let digest = blob.digest;
         let is_there =
             to.has_blob(digest)? || others.iter().any(|o| to.mount_blob(digest, o).unwrap_or(false));
@@ -112,7 +128,7 @@ fn copy(push: &ListPush, name: &Reference, entry: &ListEntry, progress: &dyn Pro
             continue;
         }
         progress.on(Event::LayerStart { digest, size: blob.size });
-        pass(&source, &to, *blob, progress)?;
+        pass(&source, &to, blob, progress)?;
         progress.on(Event::LayerDone { digest });
     }
     to.push_manifest(&entry.digest.to_string(), &entry.media_type, &raw.bytes)?;

@@ -9,6 +9,7 @@ use crate::image::pull::{MAX_CONFIG, candidates};
 use crate::image::{Error, Image, ImageConfig, ImageStore, Platform, Reference, platform};
 use crate::layers::LayerStore;
 use crate::registry::{self, Client, Options, Registries, Repository};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Where images for a list are looked for.
@@ -65,7 +66,29 @@ impl Sources<'_> {
             added_as: what.to_owned(),
             image: Some(image.id),
             repository: None,
+            artifact_type: None,
+            artifact: None,
         })
+    }
+
+    /// The descriptor of what is here under a name, or else in its registry: what an artifact may be about.
+    pub fn descriptor(&self, what: &str) -> Result<Value, Error> {
+        let of = |media_type: &str, digest: Digest, size: u64| json!({"mediaType": media_type, "digest": digest, "size": size});
+        if !what.starts_with("docker://") {
+            match self.images.resolve(what) {
+                Ok(image) => {
+                    let entry = self.local(what, &image)?;
+                    return Ok(of(&entry.media_type, entry.digest, entry.size));
+                }
+                Err(Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let client = Client::new(self.options.clone());
+        let registries = Registries::load(&self.options.places)?;
+        let (name, repository) = open(&client, &registries, what)?;
+        let top: Raw = repository.manifest(&name.tag_or_digest())?.into();
+        Ok(of(&top.media_type, top.digest, top.bytes.len() as u64))
     }
 
     fn remote(&self, what: &str) -> Result<Vec<ListEntry>, Error> {
@@ -83,6 +106,8 @@ impl Sources<'_> {
             added_as: what.to_owned(),
             image: None,
             repository: Some(name.clone()),
+            artifact_type: None,
+            artifact: None,
         };
         let listed = manifest::index_entries(&shown, &top)?;
         if listed.is_empty() {
@@ -113,6 +138,7 @@ impl Sources<'_> {
                 media_type: entry.media_type().to_string(),
                 platform: platform.and_then(|p| serde_json::from_value(p).ok()).unwrap_or_default(),
                 annotations: entry.annotations().clone().unwrap_or_default().into_iter().collect(),
+                artifact_type: entry.artifact_type().as_ref().map(ToString::to_string),
                 ..base.clone()
             });
         }
