@@ -293,3 +293,31 @@ fn artifacts_are_made_of_files_pushed_and_copied() {
     engine.run(&without).explains(125, &["--artifact-type is for artifacts", "fix: add --artifact"]);
     engine.run(&["manifest", "add", "--artifact", "--all", "list", &config]).explains(125, &["--all"]);
 }
+
+#[test]
+fn an_artifact_is_about_its_image_as_that_is_pushed() {
+    let engine = engine!();
+    other_image(&engine, "localhost/other:1");
+    let file = engine.file("about.txt", "about");
+    engine.ok(&["manifest", "create", "list"]);
+    engine.ok(&["manifest", "add", "--artifact", "--artifact-subject", "localhost/other:1", "list", &file]);
+    engine.ok(&["manifest", "add", "list", "localhost/other:1"]);
+    let local: Value = serde_json::from_str(&engine.ok(&["manifest", "inspect", "list"])).unwrap();
+    let repository = target("subject");
+    // Compressed it has another manifest.
+    engine.ok(&[
+        "manifest",
+        "push",
+        "-q",
+        "--compression-format",
+        "zstd",
+        "list",
+        &format!("{repository}:1"),
+    ]);
+    let index = raw(&format!("{repository}:1"), &[]);
+    let (artifact, image) = (&index["manifests"][0], &index["manifests"][1]);
+    assert_ne!(image["digest"], local["manifests"][1]["digest"], "{local:#}");
+    let manifest = raw(&format!("{repository}@{}", artifact["digest"].as_str().unwrap()), &[]);
+    assert_eq!(manifest["subject"]["digest"], image["digest"]);
+    assert_eq!(manifest["subject"]["size"], image["size"]);
+}

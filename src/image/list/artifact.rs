@@ -190,6 +190,20 @@ impl Artifact {
     }
 }
 
+/// Lets an artifact be about what its subject has become in a registry: the descriptors of images by the digests that they had here.
+pub(super) fn follow_subject(entry: &mut ListEntry, pushed: &BTreeMap<Digest, Value>) -> Result<(), Error> {
+    let Some(artifact) = &mut entry.artifact else { return Ok(()) };
+    let mut manifest: Value = serde_json::from_str(&artifact.manifest).map_err(Error::document)?;
+    let subject = manifest["subject"]["digest"].as_str().and_then(|digest| digest.parse().ok());
+    if let Some(now) = subject.and_then(|digest: Digest| pushed.get(&digest)) {
+        manifest["subject"] = now.clone();
+        artifact.manifest = manifest.to_string();
+        entry.digest = Digest::of(artifact.manifest.as_bytes());
+        entry.size = artifact.manifest.len() as u64;
+    }
+    Ok(())
+}
+
 /// What a file is, by its name or else by how it begins.
 fn guess(name: &str, head: &[u8]) -> &'static str {
     let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
@@ -284,6 +298,13 @@ mod tests {
         assert_eq!(full["layers"][0]["annotations"], Value::Null);
         let (entry, silent) = manifest(&NewArtifact { kind: Some(String::new()), ..Default::default() });
         assert_eq!((entry.artifact_type, &silent["artifactType"]), (None, &Value::Null));
+        let new = NewArtifact { subject: Some(json!({"digest": Digest::of(b"x")})), ..Default::default() };
+        let (mut entry, _) = manifest(&new);
+        follow_subject(&mut entry, &BTreeMap::from([(Digest::of(b"y"), json!("other"))])).unwrap();
+        assert_eq!(entry, new.entry().unwrap());
+        follow_subject(&mut entry, &BTreeMap::from([(Digest::of(b"x"), json!("pushed"))])).unwrap();
+        let text = entry.artifact.unwrap().manifest;
+        assert!(text.contains(r#""subject":"pushed""#) && entry.digest == Digest::of(text.as_bytes()));
         let error = NewArtifact { files: vec![dir.path().into()], ..Default::default() }.entry().unwrap_err();
         assert!(error.to_string().contains("no regular file"), "{error}");
     }

@@ -4,6 +4,7 @@
 //! mounted where both are in one registry, or else pass through here.
 
 use super::ListEntry;
+use super::artifact::follow_subject;
 use super::document::media_type;
 use super::source::open;
 use crate::digest::Digest;
@@ -14,6 +15,8 @@ use crate::image::{
 };
 use crate::layers::LayerStore;
 use crate::registry::{self, Client, Registries, Repository};
+use serde_json::json;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 /// What to push, and how.
@@ -55,8 +58,16 @@ pub fn push_list(
         });
     }
     if push.images {
-        for entry in &mut list.entries {
+        let mut pushed = BTreeMap::new();
+        // Artifacts may be about images whose digests are known only then.
+        let (artifacts, others): (Vec<_>, Vec<_>) =
+            list.entries.iter_mut().partition(|entry| entry.artifact.is_some());
+        for entry in others.into_iter().chain(artifacts) {
+            let before = entry.digest;
+            follow_subject(entry, &pushed)?;
             send(images, layers, push, &name, entry, progress)?;
+            let ListEntry { media_type, digest, size, .. } = &*entry;
+            pushed.insert(before, json!({"mediaType": media_type, "digest": digest, "size": size}));
         }
     }
     let client = Client::new(request.options.clone());
