@@ -88,6 +88,8 @@ impl Build {
 /// The steps that are in the cache.
 fn finished(data: &Path) -> BTreeSet<String> {
     let steps = fs::read_dir(data.join("build-cache/steps")).into_iter().flatten().flatten();
+    // What begins with a dot was being written.
+    let steps = steps.filter(|step| !step.file_name().as_encoded_bytes().starts_with(b"."));
     let texts = steps.filter_map(|step| {
         let record: serde_json::Value = serde_json::from_slice(&fs::read(step.path()).ok()?).ok()?;
         Some(record["text"].as_str()?.to_owned())
