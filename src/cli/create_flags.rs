@@ -4,7 +4,7 @@ mod files;
 mod namespaces;
 mod process;
 
-pub(super) use process::limits as rlimits;
+pub(super) use process::{groups, limits as rlimits};
 
 use super::args::{Given, list, option, switch};
 use super::image_options::{ImageOptions, platform_flags};
