@@ -469,11 +469,11 @@ complete -c coracle -n "__fish_coracle_using_subcommand inspect" -s h -l help -d
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l policy -d 'When to ask the registry: missing (default), always, newer or never' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l platform -d 'Choose this platform of an image that has several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand pull" -l creds -d 'Log in to the registry so' -r
+complete -c coracle -n "__fish_coracle_using_subcommand pull" -l cert-dir -d 'Trust the certificates in DIR too' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l os -d 'Choose the image for this operating system' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l arch -d 'Choose the image for this architecture' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l variant -d 'Choose the image for this variant of the architecture' -r
-complete -c coracle -n "__fish_coracle_using_subcommand pull" -l creds -d 'Log in to the registry so' -r
-complete -c coracle -n "__fish_coracle_using_subcommand pull" -l cert-dir -d 'Trust the certificates in DIR too' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l retry -d 'Make a failed request again so often (default 3)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l retry-delay -d 'Wait so long before the first time, longer each time (default 1s)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand pull" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
@@ -530,6 +530,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand import" -s h -l help -d 
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l annotation -d 'Set an annotation of the image\'s manifest' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l format -d 'Give the image a manifest of \'oci\' (default) or \'docker\'' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l iidfile -d 'Write the image\'s id to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l env -d 'Set a variable of the image, which no step sees; without a value, pass it on' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l label -d 'Set a label of the image' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l metadata-file -d 'Write what was made to FILE, as JSON with BuildKit\'s keys' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -s o -l output -d 'Bring the result to a folder (FOLDER), as a tar archive to standard output (\'-\'), or where type=image, oci, docker, tar, local, registry or cacheonly says, with dest=, name=, push= and more' -r
@@ -540,18 +541,30 @@ complete -c coracle -n "__fish_coracle_using_subcommand build" -l unsetenv -d 'T
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l unsetlabel -d 'Take a label of the base image away' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l cache-from -d 'Take what steps made elsewhere from NAME in a registry, or type=registry,ref=NAME or type=local,src=FOLDER' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l cache-to -d 'Keep what steps made for builds elsewhere: NAME in a registry, type=registry,ref=NAME, type=local,dest=FOLDER (each with mode=min or max), or type=inline' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l call -d 'What to do: build (default), check, outline (tell what the target can be given) or targets; outline,format=json' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l build-arg -d 'Set a variable that the Dockerfile declares with ARG' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, oci-layout://FOLDER[:TAG][@DIGEST], a git repository, a URL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -s f -l file -d 'Read the Dockerfile from FILE (default: FOLDER/Dockerfile)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l from -d 'Let the first FROM of the Dockerfile name IMAGE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l ignorefile -d 'Read what is left out of the context from FILE, not from .dockerignore' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l jobs -d 'Build so many stages at the same time (default: one per processor)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l manifest -d 'Add the image to a list, which is made if it is not there' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l no-cache-filter -d 'Carry out every step of this stage' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l platform -d 'Choose this platform of images that have several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l progress -d 'Show the build as auto, plain (lines), tty (live), json (also rawjson) or quiet (also none)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l target -d 'Build this stage of the Dockerfile, not the last one' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l os -d 'Choose the image for this operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l arch -d 'Choose the image for this architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l variant -d 'Choose the image for this variant of the architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l creds -d 'Log in to the registry so' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l retry -d 'Make a failed request again so often (default 3)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l retry-delay -d 'Wait so long before the first time, longer each time (default 1s)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l shm-size -d 'Size of /dev/shm (default 64m)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l cap-drop -d 'Drop a capability, or ALL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l add-host -d 'Add a line to /etc/hosts' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
@@ -564,10 +577,25 @@ complete -c coracle -n "__fish_coracle_using_subcommand build" -l cpu-period -d 
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l cpu-quota -d 'Processor time in each span, -1 for no limit' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l cpuset-cpus -d 'Processors that it may use, as in 0-2,5' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l cgroup-parent -d 'Slice or cgroup to put its cgroup below' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l cgroupns -d 'Cgroup namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l userns -d 'User namespace: host (the user\'s, which the image\'s files belong to)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l pid -d 'Process namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l ipc -d 'IPC namespace: private (default), none or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l uts -d 'Host name\'s namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l group-add -d 'Add a group, or keep-groups for your own ones' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l ulimit -d 'Set a resource limit; \'host\' keeps those of this shell' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l device -d 'Add a device of the host, or a folder of them' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l allow -d 'Let RUN use what it may not by itself: network.host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l secret -d 'A secret for RUN --mount=type=secret' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l ssh -d 'An SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -s v -l volume -d 'Mount a file or folder of this machine into each RUN; the cache does not see what changes in it' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l attest -d 'Make no attestation, which is never done' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l builder -d 'Use the builder \'default\', the only one that there is' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l isolation -d 'Isolate steps as containers, which is always done: default, oci or rootless' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l provenance -d 'Make no attestation of the provenance, which is never done' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l sbom -d 'Make no attestation of what is in the image, which is never done' -r
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l unsetannotation -d 'Take no annotation of this name from the base image, as is done with all' -r
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l identity-label -d 'Say in a label which version of coracle built it'
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l load -d 'Keep the image in the store, which is done anyway unless --output says otherwise'
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l omit-history -d 'Leave the steps out of the image\'s config'
@@ -575,11 +603,20 @@ complete -c coracle -n "__fish_coracle_using_subcommand build" -l push -d 'Send 
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l rewrite-timestamp -d 'Let no file of a new layer be later than --source-date-epoch'
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l squash -d 'Make one layer of all that the build makes'
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l squash-all -d 'Make one layer of these and the base image\'s'
-complete -c coracle -n "__fish_coracle_using_subcommand build" -l check -d 'Tell what is unwise in the Dockerfile, and build nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l check -d 'Tell what is unwise in the Dockerfile, and build nothing: --call check'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l http-proxy -d 'Pass the proxy variables of this shell on to RUN, as --build-arg does (default false)'
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l no-cache -d 'Carry out every step, whatever earlier builds have made'
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l pull -d 'Ask the registry for newer base images'
 complete -c coracle -n "__fish_coracle_using_subcommand build" -s q -l quiet -d 'Show nothing but the image\'s id'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l no-hosts -d 'Leave the image\'s /etc/hosts alone'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l no-hostname -d 'Leave the image\'s /etc/hostname alone'
 complete -c coracle -n "__fish_coracle_using_subcommand build" -l shell-on-failure -d 'Open a shell in the state in which a failed RUN has left its files'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l compress -d 'Compress the context on its way to a daemon: there is none, so nothing is sent'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l disable-content-trust -d 'Check no signatures, which is never done (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l force-rm -d 'Remove the containers of steps also if the build fails, which is always done'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l layers -d 'Keep a layer of each step (default true); with false, carry out every step and make one layer of all'
+complete -c coracle -n "__fish_coracle_using_subcommand build" -l rm -d 'Remove the containers of steps, which is always done'
 complete -c coracle -n "__fish_coracle_using_subcommand build" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and not __fish_seen_subcommand_from build du prune" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and not __fish_seen_subcommand_from build du prune" -f -a "build" -d 'Build an image from a Dockerfile'
@@ -588,6 +625,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand builder; and not __fish_
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l annotation -d 'Set an annotation of the image\'s manifest' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l format -d 'Give the image a manifest of \'oci\' (default) or \'docker\'' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l iidfile -d 'Write the image\'s id to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l env -d 'Set a variable of the image, which no step sees; without a value, pass it on' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l label -d 'Set a label of the image' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l metadata-file -d 'Write what was made to FILE, as JSON with BuildKit\'s keys' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -s o -l output -d 'Bring the result to a folder (FOLDER), as a tar archive to standard output (\'-\'), or where type=image, oci, docker, tar, local, registry or cacheonly says, with dest=, name=, push= and more' -r
@@ -598,18 +636,30 @@ complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l unsetlabel -d 'Take a label of the base image away' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cache-from -d 'Take what steps made elsewhere from NAME in a registry, or type=registry,ref=NAME or type=local,src=FOLDER' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cache-to -d 'Keep what steps made for builds elsewhere: NAME in a registry, type=registry,ref=NAME, type=local,dest=FOLDER (each with mode=min or max), or type=inline' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l call -d 'What to do: build (default), check, outline (tell what the target can be given) or targets; outline,format=json' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l build-arg -d 'Set a variable that the Dockerfile declares with ARG' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, oci-layout://FOLDER[:TAG][@DIGEST], a git repository, a URL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -s f -l file -d 'Read the Dockerfile from FILE (default: FOLDER/Dockerfile)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l from -d 'Let the first FROM of the Dockerfile name IMAGE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l ignorefile -d 'Read what is left out of the context from FILE, not from .dockerignore' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l jobs -d 'Build so many stages at the same time (default: one per processor)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l manifest -d 'Add the image to a list, which is made if it is not there' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l no-cache-filter -d 'Carry out every step of this stage' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l platform -d 'Choose this platform of images that have several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l progress -d 'Show the build as auto, plain (lines), tty (live), json (also rawjson) or quiet (also none)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l target -d 'Build this stage of the Dockerfile, not the last one' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l os -d 'Choose the image for this operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l arch -d 'Choose the image for this architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l variant -d 'Choose the image for this variant of the architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l creds -d 'Log in to the registry so' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l retry -d 'Make a failed request again so often (default 3)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l retry-delay -d 'Wait so long before the first time, longer each time (default 1s)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l shm-size -d 'Size of /dev/shm (default 64m)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cap-drop -d 'Drop a capability, or ALL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l add-host -d 'Add a line to /etc/hosts' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
@@ -622,10 +672,25 @@ complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cpu-quota -d 'Processor time in each span, -1 for no limit' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cpuset-cpus -d 'Processors that it may use, as in 0-2,5' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cgroup-parent -d 'Slice or cgroup to put its cgroup below' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l cgroupns -d 'Cgroup namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l userns -d 'User namespace: host (the user\'s, which the image\'s files belong to)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l pid -d 'Process namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l ipc -d 'IPC namespace: private (default), none or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l uts -d 'Host name\'s namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l group-add -d 'Add a group, or keep-groups for your own ones' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l ulimit -d 'Set a resource limit; \'host\' keeps those of this shell' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l device -d 'Add a device of the host, or a folder of them' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l allow -d 'Let RUN use what it may not by itself: network.host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l secret -d 'A secret for RUN --mount=type=secret' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l ssh -d 'An SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -s v -l volume -d 'Mount a file or folder of this machine into each RUN; the cache does not see what changes in it' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l attest -d 'Make no attestation, which is never done' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l builder -d 'Use the builder \'default\', the only one that there is' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l isolation -d 'Isolate steps as containers, which is always done: default, oci or rootless' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l provenance -d 'Make no attestation of the provenance, which is never done' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l sbom -d 'Make no attestation of what is in the image, which is never done' -r
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l unsetannotation -d 'Take no annotation of this name from the base image, as is done with all' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l identity-label -d 'Say in a label which version of coracle built it'
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l load -d 'Keep the image in the store, which is done anyway unless --output says otherwise'
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l omit-history -d 'Leave the steps out of the image\'s config'
@@ -633,11 +698,20 @@ complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l rewrite-timestamp -d 'Let no file of a new layer be later than --source-date-epoch'
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l squash -d 'Make one layer of all that the build makes'
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l squash-all -d 'Make one layer of these and the base image\'s'
-complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l check -d 'Tell what is unwise in the Dockerfile, and build nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l check -d 'Tell what is unwise in the Dockerfile, and build nothing: --call check'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l http-proxy -d 'Pass the proxy variables of this shell on to RUN, as --build-arg does (default false)'
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l no-cache -d 'Carry out every step, whatever earlier builds have made'
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l pull -d 'Ask the registry for newer base images'
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -s q -l quiet -d 'Show nothing but the image\'s id'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l no-hosts -d 'Leave the image\'s /etc/hosts alone'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l no-hostname -d 'Leave the image\'s /etc/hostname alone'
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l shell-on-failure -d 'Open a shell in the state in which a failed RUN has left its files'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l compress -d 'Compress the context on its way to a daemon: there is none, so nothing is sent'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l disable-content-trust -d 'Check no signatures, which is never done (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l force-rm -d 'Remove the containers of steps also if the build fails, which is always done'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l layers -d 'Keep a layer of each step (default true); with false, carry out every step and make one layer of all'
+complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -l rm -d 'Remove the containers of steps, which is always done'
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from build" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from du" -l filter -d 'Show only: until=TIME (not used since), id=ID, type=regular|source.local|exec.cachemount, shared=BOOL, inuse=BOOL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand builder; and __fish_seen_subcommand_from du" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
@@ -657,6 +731,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand buildx; and not __fish_s
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l annotation -d 'Set an annotation of the image\'s manifest' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l format -d 'Give the image a manifest of \'oci\' (default) or \'docker\'' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l iidfile -d 'Write the image\'s id to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l env -d 'Set a variable of the image, which no step sees; without a value, pass it on' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l label -d 'Set a label of the image' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l metadata-file -d 'Write what was made to FILE, as JSON with BuildKit\'s keys' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -s o -l output -d 'Bring the result to a folder (FOLDER), as a tar archive to standard output (\'-\'), or where type=image, oci, docker, tar, local, registry or cacheonly says, with dest=, name=, push= and more' -r
@@ -667,18 +742,30 @@ complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l unsetlabel -d 'Take a label of the base image away' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cache-from -d 'Take what steps made elsewhere from NAME in a registry, or type=registry,ref=NAME or type=local,src=FOLDER' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cache-to -d 'Keep what steps made for builds elsewhere: NAME in a registry, type=registry,ref=NAME, type=local,dest=FOLDER (each with mode=min or max), or type=inline' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l call -d 'What to do: build (default), check, outline (tell what the target can be given) or targets; outline,format=json' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l build-arg -d 'Set a variable that the Dockerfile declares with ARG' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, oci-layout://FOLDER[:TAG][@DIGEST], a git repository, a URL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -s f -l file -d 'Read the Dockerfile from FILE (default: FOLDER/Dockerfile)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l from -d 'Let the first FROM of the Dockerfile name IMAGE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l ignorefile -d 'Read what is left out of the context from FILE, not from .dockerignore' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l jobs -d 'Build so many stages at the same time (default: one per processor)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l manifest -d 'Add the image to a list, which is made if it is not there' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l no-cache-filter -d 'Carry out every step of this stage' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l platform -d 'Choose this platform of images that have several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l progress -d 'Show the build as auto, plain (lines), tty (live), json (also rawjson) or quiet (also none)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l target -d 'Build this stage of the Dockerfile, not the last one' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l os -d 'Choose the image for this operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l arch -d 'Choose the image for this architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l variant -d 'Choose the image for this variant of the architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l creds -d 'Log in to the registry so' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l retry -d 'Make a failed request again so often (default 3)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l retry-delay -d 'Wait so long before the first time, longer each time (default 1s)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l shm-size -d 'Size of /dev/shm (default 64m)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cap-drop -d 'Drop a capability, or ALL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l add-host -d 'Add a line to /etc/hosts' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
@@ -691,10 +778,25 @@ complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cpu-quota -d 'Processor time in each span, -1 for no limit' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cpuset-cpus -d 'Processors that it may use, as in 0-2,5' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cgroup-parent -d 'Slice or cgroup to put its cgroup below' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l cgroupns -d 'Cgroup namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l userns -d 'User namespace: host (the user\'s, which the image\'s files belong to)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l pid -d 'Process namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l ipc -d 'IPC namespace: private (default), none or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l uts -d 'Host name\'s namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l group-add -d 'Add a group, or keep-groups for your own ones' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l ulimit -d 'Set a resource limit; \'host\' keeps those of this shell' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l device -d 'Add a device of the host, or a folder of them' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l allow -d 'Let RUN use what it may not by itself: network.host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l secret -d 'A secret for RUN --mount=type=secret' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l ssh -d 'An SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -s v -l volume -d 'Mount a file or folder of this machine into each RUN; the cache does not see what changes in it' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l attest -d 'Make no attestation, which is never done' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l builder -d 'Use the builder \'default\', the only one that there is' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l isolation -d 'Isolate steps as containers, which is always done: default, oci or rootless' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l provenance -d 'Make no attestation of the provenance, which is never done' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l sbom -d 'Make no attestation of what is in the image, which is never done' -r
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l unsetannotation -d 'Take no annotation of this name from the base image, as is done with all' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l identity-label -d 'Say in a label which version of coracle built it'
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l load -d 'Keep the image in the store, which is done anyway unless --output says otherwise'
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l omit-history -d 'Leave the steps out of the image\'s config'
@@ -702,11 +804,20 @@ complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l rewrite-timestamp -d 'Let no file of a new layer be later than --source-date-epoch'
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l squash -d 'Make one layer of all that the build makes'
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l squash-all -d 'Make one layer of these and the base image\'s'
-complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l check -d 'Tell what is unwise in the Dockerfile, and build nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l check -d 'Tell what is unwise in the Dockerfile, and build nothing: --call check'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l http-proxy -d 'Pass the proxy variables of this shell on to RUN, as --build-arg does (default false)'
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l no-cache -d 'Carry out every step, whatever earlier builds have made'
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l pull -d 'Ask the registry for newer base images'
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -s q -l quiet -d 'Show nothing but the image\'s id'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l no-hosts -d 'Leave the image\'s /etc/hosts alone'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l no-hostname -d 'Leave the image\'s /etc/hostname alone'
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l shell-on-failure -d 'Open a shell in the state in which a failed RUN has left its files'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l compress -d 'Compress the context on its way to a daemon: there is none, so nothing is sent'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l disable-content-trust -d 'Check no signatures, which is never done (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l force-rm -d 'Remove the containers of steps also if the build fails, which is always done'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l layers -d 'Keep a layer of each step (default true); with false, carry out every step and make one layer of all'
+complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -l rm -d 'Remove the containers of steps, which is always done'
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from build" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from du" -l filter -d 'Show only: until=TIME (not used since), id=ID, type=regular|source.local|exec.cachemount, shared=BOOL, inuse=BOOL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand buildx; and __fish_seen_subcommand_from du" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
@@ -1208,6 +1319,7 @@ complete -c coracle -n "__fish_coracle_using_subcommand image; and not __fish_se
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l annotation -d 'Set an annotation of the image\'s manifest' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l format -d 'Give the image a manifest of \'oci\' (default) or \'docker\'' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l iidfile -d 'Write the image\'s id to FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l env -d 'Set a variable of the image, which no step sees; without a value, pass it on' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l label -d 'Set a label of the image' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l metadata-file -d 'Write what was made to FILE, as JSON with BuildKit\'s keys' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -s o -l output -d 'Bring the result to a folder (FOLDER), as a tar archive to standard output (\'-\'), or where type=image, oci, docker, tar, local, registry or cacheonly says, with dest=, name=, push= and more' -r
@@ -1218,18 +1330,30 @@ complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_s
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l unsetlabel -d 'Take a label of the base image away' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cache-from -d 'Take what steps made elsewhere from NAME in a registry, or type=registry,ref=NAME or type=local,src=FOLDER' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cache-to -d 'Keep what steps made for builds elsewhere: NAME in a registry, type=registry,ref=NAME, type=local,dest=FOLDER (each with mode=min or max), or type=inline' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l call -d 'What to do: build (default), check, outline (tell what the target can be given) or targets; outline,format=json' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l build-arg -d 'Set a variable that the Dockerfile declares with ARG' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l build-context -d 'Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, oci-layout://FOLDER[:TAG][@DIGEST], a git repository, a URL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -s f -l file -d 'Read the Dockerfile from FILE (default: FOLDER/Dockerfile)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l from -d 'Let the first FROM of the Dockerfile name IMAGE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l ignorefile -d 'Read what is left out of the context from FILE, not from .dockerignore' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l jobs -d 'Build so many stages at the same time (default: one per processor)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l manifest -d 'Add the image to a list, which is made if it is not there' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l no-cache-filter -d 'Carry out every step of this stage' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l platform -d 'Choose this platform of images that have several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l progress -d 'Show the build as auto, plain (lines), tty (live), json (also rawjson) or quiet (also none)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l target -d 'Build this stage of the Dockerfile, not the last one' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l os -d 'Choose the image for this operating system' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l arch -d 'Choose the image for this architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l variant -d 'Choose the image for this variant of the architecture' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cert-dir -d 'Trust the certificates in DIR too' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l creds -d 'Log in to the registry so' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l retry -d 'Make a failed request again so often (default 3)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l retry-delay -d 'Wait so long before the first time, longer each time (default 1s)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l shm-size -d 'Size of /dev/shm (default 64m)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cap-add -d 'Add a capability, or ALL' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cap-drop -d 'Drop a capability, or ALL' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l security-opt -d 'no-new-privileges, seccomp=unconfined|FILE, mask=PATH, unmask=PATH|ALL, label=disable' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l network -d 'Network: bridge (default), none, host, container:NAME, or NAME[:ip=ADDRESS,mac=MAC,alias=NAME] (several times: on each)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l add-host -d 'Add a line to /etc/hosts' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l dns -d 'Use this name server; \'none\' leaves /etc/resolv.conf alone' -r
@@ -1242,10 +1366,25 @@ complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_s
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cpu-quota -d 'Processor time in each span, -1 for no limit' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cpuset-cpus -d 'Processors that it may use, as in 0-2,5' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cgroup-parent -d 'Slice or cgroup to put its cgroup below' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l cgroupns -d 'Cgroup namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l userns -d 'User namespace: host (the user\'s, which the image\'s files belong to)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l pid -d 'Process namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l ipc -d 'IPC namespace: private (default), none or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l uts -d 'Host name\'s namespace: private (default) or host' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l group-add -d 'Add a group, or keep-groups for your own ones' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l ulimit -d 'Set a resource limit; \'host\' keeps those of this shell' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l device -d 'Add a device of the host, or a folder of them' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l allow -d 'Let RUN use what it may not by itself: network.host' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l secret -d 'A secret for RUN --mount=type=secret' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l ssh -d 'An SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -s v -l volume -d 'Mount a file or folder of this machine into each RUN; the cache does not see what changes in it' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l attest -d 'Make no attestation, which is never done' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l builder -d 'Use the builder \'default\', the only one that there is' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l isolation -d 'Isolate steps as containers, which is always done: default, oci or rootless' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l provenance -d 'Make no attestation of the provenance, which is never done' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l sbom -d 'Make no attestation of what is in the image, which is never done' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l unsetannotation -d 'Take no annotation of this name from the base image, as is done with all' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l identity-label -d 'Say in a label which version of coracle built it'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l load -d 'Keep the image in the store, which is done anyway unless --output says otherwise'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l omit-history -d 'Leave the steps out of the image\'s config'
@@ -1253,11 +1392,20 @@ complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_s
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l rewrite-timestamp -d 'Let no file of a new layer be later than --source-date-epoch'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l squash -d 'Make one layer of all that the build makes'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l squash-all -d 'Make one layer of these and the base image\'s'
-complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l check -d 'Tell what is unwise in the Dockerfile, and build nothing'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l check -d 'Tell what is unwise in the Dockerfile, and build nothing: --call check'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l http-proxy -d 'Pass the proxy variables of this shell on to RUN, as --build-arg does (default false)'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l no-cache -d 'Carry out every step, whatever earlier builds have made'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l pull -d 'Ask the registry for newer base images'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -s q -l quiet -d 'Show nothing but the image\'s id'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l no-hosts -d 'Leave the image\'s /etc/hosts alone'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l no-hostname -d 'Leave the image\'s /etc/hostname alone'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l shell-on-failure -d 'Open a shell in the state in which a failed RUN has left its files'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l compress -d 'Compress the context on its way to a daemon: there is none, so nothing is sent'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l disable-content-trust -d 'Check no signatures, which is never done (default true)'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l force-rm -d 'Remove the containers of steps also if the build fails, which is always done'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l layers -d 'Keep a layer of each step (default true); with false, carry out every step and make one layer of all'
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -l rm -d 'Remove the containers of steps, which is always done'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from build" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from exists" -s h -l help -d 'Print this help'
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from history" -l format -d 'Show each by a template, or as \'json\', or \'table TEMPLATE\'' -r
@@ -1305,11 +1453,11 @@ complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_s
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l policy -d 'When to ask the registry: missing (default), always, newer or never' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l platform -d 'Choose this platform of an image that has several' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l authfile -d 'Read the registry\'s credentials from FILE' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l creds -d 'Log in to the registry so' -r
+complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l cert-dir -d 'Trust the certificates in DIR too' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l os -d 'Choose the image for this operating system' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l arch -d 'Choose the image for this architecture' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l variant -d 'Choose the image for this variant of the architecture' -r
-complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l creds -d 'Log in to the registry so' -r
-complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l cert-dir -d 'Trust the certificates in DIR too' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l retry -d 'Make a failed request again so often (default 3)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l retry-delay -d 'Wait so long before the first time, longer each time (default 1s)' -r
 complete -c coracle -n "__fish_coracle_using_subcommand image; and __fish_seen_subcommand_from pull" -l tls-verify -d 'Require HTTPS and a valid certificate of the registry (default true)'

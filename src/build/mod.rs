@@ -10,7 +10,7 @@
 //! ```
 //!
 //! [`dockerfile`] reads the language, [`ignore`] says which files of the context are left out, [`lint`] finds what
-//! is allowed and unwise. These three are pure: text in, values out, no file is opened. [`context`] digests what a build
+//! is allowed and unwise, [`outline`] what a build can be given. These are pure: text in, values out, no file is opened. [`context`] digests what a build
 //! may copy.
 //!
 //! A step's key is a digest over what it does and all that it sees: the layers below it, its environment, the content of
@@ -34,6 +34,7 @@ pub mod lint;
 mod metadata;
 mod mounts;
 mod named;
+pub mod outline;
 pub mod output;
 pub mod progress;
 mod run;

@@ -31,15 +31,15 @@ pub struct SharedNetwork {
 impl SharedNetwork {
     /// Whether steps whose containers are made so can share one.
     pub fn suits(network: &NetworkMode, container: &CreateRequest) -> bool {
-        let joins_another = [&container.pid, &container.ipc, &container.uts]
+        let has_its_own = [&container.pid, &container.ipc, &container.uts]
             .into_iter()
-            .any(|mode| matches!(mode, NamespaceMode::Container(_)));
+            .all(|mode| *mode == NamespaceMode::default());
         matches!(network, NetworkMode::Default | NetworkMode::Named(_))
             && container.userns == UsernsMode::default()
             && container.cap_add.is_empty()
             && container.sysctls.is_empty()
             && !container.privileged
-            && !joins_another
+            && has_its_own
     }
 
     /// Connects one. The caller is as [`Run::run`](super::run::Run::run)'s; `layers` is any image's.

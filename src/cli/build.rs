@@ -2,21 +2,24 @@
 
 use super::args::{Given, list, operands, option, switch};
 use super::build_cache;
+use super::build_call::{self, Call};
 use super::build_check::{self, Checked};
+use super::build_habit_flags;
 use super::build_material::{ContextFlag, Material};
 use super::build_output::{self, ResultFlags};
 use super::build_run_flags;
 use super::engine::Engine;
-use super::image_options::{ImageOptions, PullPolicy};
+use super::image_options::{ImageOptions, PullPolicy, platform, platform_flags};
 use super::import::local_name;
+use super::registry_flags;
 use super::stores::{self, Stores};
 use super::{Action, Context, Entry, Error, builder, parse};
 use crate::build::cache::Policy;
-use crate::build::dockerfile::scope::{self, BuildArgs, Globals};
+use crate::build::dockerfile::scope::{self, BuildArgs, Globals, PROXY_ARGS};
 use crate::build::dockerfile::{self, Source};
 use crate::build::lint::Warning;
 use crate::build::progress::Progress;
-use crate::build::{self, BuildOptions, Built, Graph, Keeper, RunOptions};
+use crate::build::{self, BuildOptions, Built, Graph, Keeper, RunOptions, outline};
 use crate::container::create::ownership;
 use crate::digest::Digest;
 use crate::image::{self, ImageStore, Platform, Reference, Sources};
@@ -40,63 +43,26 @@ pub const ENTRY: Entry = Entry {
 
 const UNSUPPORTED: &[&str] = &[
     "all-platforms",
-    "arch",
-    "attest",
-    "authfile",
-    "builder",
     "cache-ttl",
-    "call",
-    "cert-dir",
-    "cgroup-parent",
-    "cgroupns",
-    "compress",
     "cpp-flag",
-    "creds",
     "cw",
     "debug,D",
     "decryption-key",
-    "device",
     "disable-compression",
-    "disable-content-trust",
-    "env",
-    "force-rm",
-    "from",
-    "group-add",
     "hooks-dir",
-    "http-proxy",
-    "ignorefile",
     "inherit-annotations",
     "inherit-labels",
-    "ipc",
-    "isolation",
     "layer-label",
-    "layers",
     "logfile",
     "logsplit",
-    "no-hostname",
-    "no-hosts",
-    "os",
     "os-feature",
     "os-version",
-    "pid",
-    "provenance",
-    "retry",
-    "retry-delay",
-    "rm",
     "runtime",
     "runtime-flag",
-    "sbom",
-    "security-opt",
     "sign-by",
     "signature-policy",
     "skip-unused-stages",
     "stdin",
-    "tls-verify",
-    "unsetannotation",
-    "userns",
-    "uts",
-    "variant",
-    "volume,v",
 ];
 
 /// What `build` is asked for.
@@ -106,6 +72,10 @@ pub struct BuildFlags {
     pub context: PathBuf,
     /// `--build-context`: more of them.
     pub contexts: Vec<ContextFlag>,
+    /// `--ignorefile`: what is left out of the context, in place of `.dockerignore`.
+    pub ignore_file: Option<PathBuf>,
+    /// `--from`: what the first FROM names instead.
+    pub from: Option<String>,
     /// `-f`: the Dockerfile; `-` is standard input.
     pub file: Option<PathBuf>,
     /// `--target`: the stage.
@@ -120,8 +90,8 @@ pub struct BuildFlags {
     pub jobs: usize,
     /// `--progress`, `-q`.
     pub form: Form,
-    /// `--check`.
-    pub check: bool,
+    /// `--call`, `--check`.
+    pub call: Call,
     /// `--pull`, `--platform`, `-q`.
     pub image: ImageOptions,
     /// `--manifest`: the list to which the image is added.
@@ -131,14 +101,16 @@ pub struct BuildFlags {
 }
 
 fn define(command: Command) -> Command {
-    build_run_flags::define(build_cache::define(build_output::define(command)).args([
+    let command = build_call::define(build_cache::define(build_output::define(command))).args([
         list("build-arg", "NAME[=VALUE]").help("Set a variable that the Dockerfile declares with ARG"),
         list("build-context", "NAME=FOLDER|URL").help(
             "Let FROM and --from find this under NAME: a folder, docker-image://IMAGE, oci-layout://FOLDER[:TAG][@DIGEST], \
              a git repository, a URL",
         ),
-        switch("check").help("Tell what is unwise in the Dockerfile, and build nothing"),
         option("file", "FILE").short('f').help("Read the Dockerfile from FILE (default: FOLDER/Dockerfile)"),
+        option("from", "IMAGE").help("Let the first FROM of the Dockerfile name IMAGE"),
+        switch("http-proxy").help("Pass the proxy variables of this shell on to RUN, as --build-arg does (default false)"),
+        option("ignorefile", "FILE").help("Read what is left out of the context from FILE, not from .dockerignore"),
         option("jobs", "COUNT").help("Build so many stages at the same time (default: one per processor)"),
         option("manifest", "LIST").help("Add the image to a list, which is made if it is not there"),
         switch("no-cache").help("Carry out every step, whatever earlier builds have made"),
@@ -151,11 +123,18 @@ fn define(command: Command) -> Command {
         switch("quiet").short('q').help("Show nothing but the image's id"),
         option("target", "STAGE").help("Build this stage of the Dockerfile, not the last one"),
         operands("CONTEXT", 1),
-    ]))
+    ]);
+    let command = command.args(platform_flags());
+    let command = command
+        .next_help_heading("Registries")
+        .args(registry_flags::flags())
+        .args(registry_flags::retry_flags());
+    build_habit_flags::define(build_run_flags::define(command)).next_help_heading(None::<&str>)
 }
 
 /// What the flags ask for.
 pub fn options(args: &ArgMatches) -> anyhow::Result<BuildFlags> {
+    build_habit_flags::check(args)?;
     let context = args.operands().into_iter().next().unwrap_or_default();
     let argument = |text: &str| match text.split_once('=') {
         Some(("", _)) => Err(parse::Invalid::new("it has no name")),
@@ -178,23 +157,32 @@ pub fn options(args: &ArgMatches) -> anyhow::Result<BuildFlags> {
     };
     let given = args.each("build-arg", argument)?.into_iter();
     let mut build_args: BuildArgs = given.filter_map(|(name, value)| Some((name, value?))).collect();
+    if args.on("http-proxy") {
+        for name in PROXY_ARGS {
+            if let (false, Ok(value)) = (build_args.contains_key(name), std::env::var(name)) {
+                build_args.insert(name.to_owned(), value);
+            }
+        }
+    }
     let result = build_output::options(args, &mut build_args)?;
     Ok(BuildFlags {
         context: context.into(),
         contexts: args.each("build-context", ContextFlag::parse)?,
+        ignore_file: args.path("ignorefile"),
+        from: args.text("from").filter(|name| !name.is_empty()).map(str::to_owned),
         file: args.path("file"),
         target: args.text("target").filter(|target| !target.is_empty()).map(str::to_owned),
         build_args,
-        no_cache: args.on("no-cache"),
+        no_cache: args.on("no-cache") || build_habit_flags::without_layers(args),
         no_cache_filter,
         jobs: args.parsed("jobs", jobs)?.unwrap_or_else(processors),
         form,
-        check: args.on("check"),
+        call: build_call::options(args)?,
         image: ImageOptions {
             policy: args.on("pull").then_some(PullPolicy::Always),
-            platform: args.filled("platform", parse::platform)?,
+            platform: platform(args)?,
+            registry: result.registry.clone(),
             quiet: matches!(form, Form::Quiet | Form::Json),
-            ..ImageOptions::default()
         },
         manifest: args.text("manifest").map(local_name).transpose()?,
         result,
@@ -259,11 +247,8 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     let engine = Engine::open(context)?;
     let store = LayerStore::open(&engine.paths, ownership(&engine.identity));
     let run = build_run_flags::options(args)?;
-    if flags.check {
-        let plan = Plan::of(&store, &flags, &mut Screen::new(Form::Quiet))?;
-        // Without a target, all stages.
-        let stages = |stage| flags.target.is_none() || plan.graph.order.contains(&stage);
-        return build_check::check(&engine, &flags, &plan.checked(&stages));
+    if flags.call != Call::Build {
+        return answer(&engine, &store, &flags);
     }
     let budget = builder::budget(&engine)?;
     let mut keeper = None;
@@ -280,6 +265,27 @@ fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
     settled?;
     if flags.result.shows_id {
         output::print(&format!("{}\n", built.image.id()))?;
+    }
+    Ok(0)
+}
+
+/// What the Dockerfile says of itself.
+fn answer(engine: &Engine, store: &LayerStore, flags: &BuildFlags) -> anyhow::Result<u8> {
+    let plan = Plan::of(store, flags, &mut Screen::new(Form::Quiet))?;
+    let (file, globals) = (&plan.file, &plan.globals);
+    match flags.call {
+        Call::Build | Call::Check => {
+            // Without a target, all stages.
+            let stages = |stage| flags.target.is_none() || plan.graph.order.contains(&stage);
+            return build_check::check(engine, flags, &plan.checked(&stages));
+        }
+        Call::Targets(form) => {
+            build_call::show_targets(&outline::targets(file, globals).map_err(build::Error::from)?, form)?;
+        }
+        Call::Outline(form) => {
+            let outline = outline::outline(file, globals, &flags.build_args, &plan.graph);
+            build_call::show_outline(&outline.map_err(build::Error::from)?, form)?;
+        }
     }
     Ok(0)
 }
@@ -302,6 +308,9 @@ impl<'a> Plan<'a> {
         let platform =
             flags.image.platform.as_deref().map(str::parse).transpose()?.unwrap_or_else(|| host.clone());
         let mut globals = Globals::new(&host, &platform, flags.target.as_deref(), &flags.build_args);
+        if let Some(name) = &flags.from {
+            globals.replace_first_base(name);
+        }
         globals.declare(&file, &flags.build_args).map_err(build::Error::from)?;
         let graph = build::plan(&file, &globals, &material.contexts, flags.target.as_deref())?;
         Ok(Self { material, file, platform, globals, graph })
@@ -375,7 +384,7 @@ fn build_on(
     }
     let stages = |stage| plan.graph.order.contains(&stage);
     let warnings = build_check::warnings(flags, &plan.checked(&stages), &images, screen)?;
-    let caches = flags.result.cache.open();
+    let caches = flags.result.cache.open(&flags.result.registry);
     let Plan { material, file, platform, globals, graph } = plan;
     let built = build::build(
         &engine.paths,

@@ -127,8 +127,8 @@ fn to(text: &str) -> Result<Option<To>, Invalid> {
 
 impl CacheFlags {
     /// Opens the caches that there are. One that is not there, or damaged, is told: it costs time only.
-    pub fn open(&self) -> Vec<StepCache> {
-        let open = |place: &CachePlace| match StepCache::open(place, &Options::default()) {
+    pub fn open(&self, registry: &Options) -> Vec<StepCache> {
+        let open = |place: &CachePlace| match StepCache::open(place, registry) {
             Ok(cache) => Some(cache),
             Err(error) => {
                 output::warn(&format!("{error}; the build goes on without this cache"));

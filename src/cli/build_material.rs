@@ -90,7 +90,7 @@ impl<'a> Material<'a> {
                     dockerfile(&folder, file)
                 })?;
                 let beside = flags.file.is_some().then_some(&*name);
-                let ignore = left_out(&folder, beside)?;
+                let ignore = ignore_of(flags, &folder, beside)?;
                 (folder, name, bytes, ignore)
             }
             Main::Fetched(fetched, told) => {
@@ -109,7 +109,7 @@ impl<'a> Material<'a> {
                         definition(shown, progress, || inside(&folder, path))?
                     }
                 };
-                let ignore = left_out(&folder, None)?;
+                let ignore = ignore_of(flags, &folder, None)?;
                 held.push(fetched);
                 (folder, name, bytes, ignore)
             }
@@ -263,14 +263,22 @@ fn inside(folder: &Path, file: Option<&Path>) -> anyhow::Result<(PathBuf, Vec<u8
     Ok((name.to_owned(), bytes.map_err(Error::file("read from the context", name))?))
 }
 
+/// What is left out of the main context: what `--ignorefile` says, a file of the user's wherever the context comes from.
+fn ignore_of(flags: &BuildFlags, folder: &Path, dockerfile: Option<&Path>) -> anyhow::Result<Ignore> {
+    match &flags.ignore_file {
+        None => left_out(folder, dockerfile),
+        Some(path) => parsed(path, &std::fs::read(path).map_err(Error::file("read", path))?),
+    }
+}
+
+fn parsed(path: &Path, bytes: &[u8]) -> anyhow::Result<Ignore> {
+    Ok(Ignore::parse(&path.display().to_string(), bytes).map_err(build::Error::from)?)
+}
+
 /// What is left out of a context: the first file that is there says it. One beside a Dockerfile that was named goes first.
 fn left_out(folder: &Path, dockerfile: Option<&Path>) -> anyhow::Result<Ignore> {
     let name = dockerfile.map_or_else(|| PathBuf::from("Dockerfile"), Path::to_owned);
     let [beside, usual] = ignore::candidates(&name.display().to_string());
-    let parsed = |path: &Path, bytes: &[u8]| {
-        let ignore = Ignore::parse(&path.display().to_string(), bytes);
-        Ok::<_, anyhow::Error>(ignore.map_err(build::Error::from)?)
-    };
     if dockerfile.is_some() {
         match std::fs::read(&beside) {
             Ok(bytes) => return parsed(Path::new(&beside), &bytes),

@@ -2,10 +2,12 @@
 
 use super::args::{Given, list, option, switch};
 use super::build_cache::{self, CacheFlags};
+use super::build_habit_flags;
 use super::build_output_flag::{Asked, Kind, asked};
+use super::create_flags;
 use super::engine::Engine;
 use super::import::local_name;
-use super::{Error, parse};
+use super::{Error, parse, registry_flags};
 use crate::build::Built;
 use crate::build::output::{Clock, Export, Output, Shape, Squash, Target};
 use crate::build::progress::{Event, Progress, around};
@@ -13,8 +15,9 @@ use crate::digest::Digest;
 use crate::image::{CachePlace, Documents, ManifestStyle, Reference};
 use crate::kernel::process;
 use crate::output;
+use crate::registry::Options;
 use clap::{ArgMatches, Command};
-use parse::Invalid;
+use parse::{Host, Invalid};
 use serde_json::{Map, Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -41,6 +44,8 @@ pub struct ResultFlags {
     pub shows_id: bool,
     /// Caches of other machines.
     pub cache: CacheFlags,
+    /// How registries are talked to.
+    pub registry: Options,
     /// `--iidfile`: where the image's id is written.
     pub iidfile: Option<PathBuf>,
     /// `--metadata-file`: where it is written what was made.
@@ -54,6 +59,7 @@ pub fn define(command: Command) -> Command {
         option("format", "FORMAT").help("Give the image a manifest of 'oci' (default) or 'docker'"),
         switch("identity-label").help("Say in a label which version of coracle built it"),
         option("iidfile", "FILE").help("Write the image's id to FILE"),
+        list("env", "NAME[=VALUE]").help("Set a variable of the image, which no step sees; without a value, pass it on"),
         list("label", "NAME=VALUE").help("Set a label of the image"),
         switch("load").help("Keep the image in the store, which is done anyway unless --output says otherwise"),
         option("metadata-file", "FILE").help("Write what was made to FILE, as JSON with BuildKit's keys"),
@@ -93,6 +99,7 @@ pub fn options(args: &ArgMatches, build_args: &mut BTreeMap<String, String>) -> 
     let mut shape = shape(args, build_args)?;
     let cache = build_cache::options(args)?;
     shape.inline_cache = cache.inline;
+    let registry = registry_flags::options(args)?;
     let mut kept = None;
     if asked.is_empty() {
         kept = Some(tags.clone());
@@ -115,7 +122,7 @@ pub fn options(args: &ArgMatches, build_args: &mut BTreeMap<String, String>) -> 
         {
             *files = true;
         }
-        outputs.extend(asked.output(&tags, &mut kept)?);
+        outputs.extend(asked.output(&tags, &mut kept, &registry)?);
     }
     let to_stdout = |output: &Output| {
         matches!(output, Output::Archive { target: Target::Stdout, .. } | Output::Tar(Target::Stdout))
@@ -139,6 +146,7 @@ pub fn options(args: &ArgMatches, build_args: &mut BTreeMap<String, String>) -> 
     }
     Ok(ResultFlags {
         cache,
+        registry,
         shape,
         names: kept,
         outputs,
@@ -176,9 +184,10 @@ fn shape(args: &ArgMatches, build_args: &mut BTreeMap<String, String>) -> anyhow
         style: args.filled("format", style)?.unwrap_or_default(),
         annotations: args.each("annotation", annotation)?.into_iter().collect(),
         labels,
+        env: create_flags::env(args, &Host::here())?,
         unset_env: args.each("unsetenv", name)?,
         unset_labels: args.each("unsetlabel", name)?,
-        squash: match (args.on("squash"), args.on("squash-all")) {
+        squash: match (args.on("squash") || build_habit_flags::without_layers(args), args.on("squash-all")) {
             (_, true) => Squash::All,
             (true, false) => Squash::New,
             (false, false) => Squash::Nothing,
@@ -289,6 +298,7 @@ impl ResultFlags {
             paths: &engine.paths,
             identity: &engine.identity,
             stdout,
+            registry: &self.registry,
             time: self.shape.clock.of_output(),
             progress: &|what| output::progress::progress_after(&before.borrow(), what, quiet),
         };

@@ -148,6 +148,7 @@ impl Asked {
         self,
         tags: &[Reference],
         kept: &mut Option<Vec<Reference>>,
+        registry: &Options,
     ) -> anyhow::Result<Option<Output>> {
         let named = self.names.split(',').map(str::trim).filter(|name| !name.is_empty());
         let mut names = named.map(local_name).collect::<anyhow::Result<Vec<Reference>>>()?;
@@ -181,7 +182,7 @@ impl Asked {
                     compression: Some(self.compression.unwrap_or(Compression::Gzip)),
                     level: self.level,
                     format: None,
-                    options: Options::default(),
+                    options: registry.clone(),
                     jobs: 4,
                 };
                 Some(Output::Push(names.into_iter().map(request).collect()))

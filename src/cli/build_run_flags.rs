@@ -1,46 +1,73 @@
 //! The flags of `build` about the containers of RUN. Those that `run` has too are defined there.
 
 use super::args::{Given, list, switch};
-use super::parse::{self, Invalid};
+use super::parse::{self, Host, Invalid};
 use super::{Error, create_flags, limit_flags};
 use crate::build::{RunOptions, SecretSource};
-use crate::container::request::{CreateRequest, NetworkMode};
+use crate::container::request::{CreateRequest, MountRequest, MountSource, NetworkMode, UsernsMode};
+use crate::container::settings::NamespaceMode;
 use clap::{Arg, ArgMatches, Command};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// The flags of `run` that `build` has.
-const OF_RUN: [&str; 16] = [
+const OF_RUN: [&str; 27] = [
     "add-host",
     "cap-add",
     "cap-drop",
+    "cgroup-parent",
+    "cgroupns",
     "cpu-period",
     "cpu-quota",
     "cpu-shares",
     "cpuset-cpus",
     "cpuset-mems",
+    "device",
     "dns",
     "dns-option",
     "dns-search",
+    "group-add",
+    "ipc",
     "memory",
     "memory-swap",
     "network",
+    "no-hostname",
+    "no-hosts",
+    "pid",
+    "security-opt",
     "shm-size",
     "ulimit",
+    "userns",
+    "uts",
 ];
 
 /// Adds the flags.
 pub(super) fn define(to: Command) -> Command {
     let of_run = create_flags::define(Command::new("run"));
     let shared = of_run.get_arguments().filter(|arg| OF_RUN.contains(&arg.get_id().as_str()));
-    let shared: Vec<Arg> = shared.cloned().collect();
+    let shared: Vec<Arg> = shared.cloned().map(of_steps).collect();
     to.next_help_heading("Steps").args(shared).args([
         list("allow", "ENTITLEMENT").help("Let RUN use what it may not by itself: network.host"),
         list("secret", "id=ID[,src=FILE|env=NAME]").help("A secret for RUN --mount=type=secret"),
         switch("shell-on-failure").help("Open a shell in the state in which a failed RUN has left its files"),
         list("ssh", "default|ID[=SOCKET]")
             .help("An SSH agent for RUN --mount=type=ssh (default $SSH_AUTH_SOCK)"),
+        list("volume", "PATH:DIR[:OPTIONS]").short('v').help(
+            "Mount a file or folder of this machine into each RUN; the cache does not see what changes in it",
+        ),
     ])
+}
+
+/// The flag with the values that it has for a step: no other container can lend it anything.
+fn of_steps(flag: Arg) -> Arg {
+    let help = match flag.get_id().as_str() {
+        "userns" => "User namespace: host (the user's, which the image's files belong to)",
+        "pid" => "Process namespace: private (default) or host",
+        "ipc" => "IPC namespace: private (default), none or host",
+        "uts" => "Host name's namespace: private (default) or host",
+        _ => return flag,
+    };
+    flag.help(help)
 }
 
 /// What the flags ask for.
@@ -50,18 +77,46 @@ pub(super) fn options(args: &ArgMatches) -> Result<RunOptions, Error> {
         return Err(Error::Unsupported { what: "build --network container:NAME".into() });
     }
     let (dns, no_resolv_conf) = create_flags::dns(args)?;
+    let host = Host::here();
+    let (limits, cgroup) = limit_flags::options(args)?;
+    let (groups, keep_groups) = create_flags::groups(args)?;
     let mut container = CreateRequest {
         network,
+        mounts: volumes(args, &host)?,
+        devices: args.each("device", |text| parse::device(text, &host))?,
+        security: create_flags::security(args, &host)?,
+        pid: args.filled("pid", parse::pid)?.unwrap_or_default(),
+        ipc: args.filled("ipc", parse::ipc)?.unwrap_or_default(),
+        uts: args.filled("uts", parse::uts)?.unwrap_or_default(),
         cap_add: args.each("cap-add", parse::capabilities)?.concat(),
         cap_drop: args.each("cap-drop", parse::capabilities)?.concat(),
         rlimits: create_flags::rlimits(args)?,
         shm_size: args.filled("shm-size", parse::bytes)?,
         add_hosts: args.each("add-host", parse::add_host)?,
         dns,
-        limits: limit_flags::limits(args)?,
+        limits,
+        cgroup,
         ..CreateRequest::default()
     };
-    container.settings.files.no_resolv_conf = no_resolv_conf;
+    (container.attributes.groups, container.attributes.keep_groups) = (groups, keep_groups);
+    let files = &mut container.settings.files;
+    files.no_resolv_conf = no_resolv_conf;
+    files.no_hosts = args.on("no-hosts");
+    files.no_hostname = args.on("no-hostname");
+    if files.no_hosts && !container.add_hosts.is_empty() {
+        let what = "--no-hosts and --add-host cannot be set together";
+        return Err(Error::usage(what, "leave out one of the two"));
+    }
+    for (flag, mode) in [("pid", &container.pid), ("ipc", &container.ipc), ("uts", &container.uts)] {
+        if let NamespaceMode::Container(_) = mode {
+            return Err(Error::Unsupported { what: format!("build --{flag} container:NAME") });
+        }
+    }
+    // The layers below a step and the one that it makes have the ids of this one.
+    if args.filled("userns", parse::userns)?.is_some_and(|mode| mode != UsernsMode::Default) {
+        let what = "steps of a build run in the user namespace that the image's files belong to";
+        return Err(Error::usage(what, "leave out --userns, or say --userns host, which is this one"));
+    }
     Ok(RunOptions {
         container,
         host_network: !args.each("allow", entitlement)?.is_empty(),
@@ -69,6 +124,25 @@ pub(super) fn options(args: &ArgMatches) -> Result<RunOptions, Error> {
         agents: args.each("ssh", agent)?.into_iter().collect(),
         shell_on_failure: args.on("shell-on-failure"),
     })
+}
+
+/// `--volume`: what is on this machine only. A volume would outlive the build, and nobody would know what is in it.
+fn volumes(args: &ArgMatches, host: &Host) -> Result<Vec<MountRequest>, Error> {
+    let volumes = args.each("volume", |text| {
+        let mount = parse::volume(text, host)?;
+        match mount.source {
+            MountSource::Bind { .. } => Ok(mount),
+            _ => Err(Invalid::new("it names no file or folder of this machine")
+                .fix("write PATH:DIR, or RUN --mount=type=cache for what builds share")),
+        }
+    })?;
+    match parse::duplicate_destination(&volumes) {
+        None => Ok(volumes),
+        Some(twice) => {
+            let what = format!("duplicate mount destination: {twice}");
+            Err(Error::usage(what, "mount one thing there, or the other elsewhere"))
+        }
+    }
 }
 
 fn entitlement(text: &str) -> Result<(), Invalid> {

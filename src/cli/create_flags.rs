@@ -4,17 +4,16 @@ mod files;
 mod namespaces;
 mod process;
 
-pub(super) use process::limits as rlimits;
+pub(super) use process::{groups, limits as rlimits};
 
 use super::args::{Given, list, option, switch};
-use super::image_options::ImageOptions;
+use super::image_options::{ImageOptions, platform_flags};
 use super::parse::{self, Host, Invalid};
 use super::{Error, args, limit_flags};
 use crate::container;
 use crate::container::request::{
     CreateRequest, Dns, Joined, LogOptions, MountRequest, NetworkMode, SeccompChoice, SecurityOptions,
 };
-use crate::image::Platform;
 use clap::{ArgMatches, Command};
 use std::fs;
 use std::io::Write;
@@ -145,11 +144,7 @@ pub(super) fn define(to: Command) -> Command {
     ]);
     let to = limit_flags::define(to);
     let to = files::define(process::define(namespaces::define(to)));
-    let to = ImageOptions::define(to.next_help_heading("Image"), "pull").args([
-        option("os", "OS").help("Choose the image for this operating system"),
-        option("arch", "ARCH").help("Choose the image for this architecture"),
-        option("variant", "VARIANT").help("Choose the image for this variant of the architecture"),
-    ]);
+    let to = ImageOptions::define(to.next_help_heading("Image"), "pull").args(platform_flags());
     to.next_help_heading(None::<&str>).arg(args::command_line("IMAGE"))
 }
 
@@ -167,30 +162,8 @@ pub(super) fn options(args: &ArgMatches) -> Result<CreateOptions, Error> {
     if replace && request.name.is_none() {
         return Err(Error::usage("cannot replace container without --name being set", "add --name NAME"));
     }
-    let image = ImageOptions { platform: platform(args)?, ..ImageOptions::of(args, "pull")? };
+    let image = ImageOptions::of(args, "pull")?;
     Ok(CreateOptions { request, image, cidfile, replace, publish_all: args.on("publish-all") })
-}
-
-/// `--platform`, or its parts.
-fn platform(args: &ArgMatches) -> Result<Option<String>, Error> {
-    let whole = args.filled("platform", parse::platform)?;
-    let [os, arch, variant] =
-        ["os", "arch", "variant"].map(|part| args.text(part).filter(|text| !text.is_empty()));
-    if os.or(arch).or(variant).is_none() {
-        return Ok(whole);
-    }
-    if whole.is_some() {
-        return Err(Error::usage(
-            "--platform cannot be given with --os, --arch or --variant",
-            "write it as one: --platform OS/ARCH/VARIANT",
-        ));
-    }
-    let host = Platform::host().to_string();
-    let mut of_host = host.split('/');
-    let (host_os, host_arch) = (of_host.next().unwrap_or_default(), of_host.next().unwrap_or_default());
-    let parts = [Some(os.unwrap_or(host_os)), Some(arch.unwrap_or(host_arch)), variant];
-    let text = parts.into_iter().flatten().collect::<Vec<_>>().join("/");
-    parse::platform(&text).map(Some).map_err(Error::value("arch", &text))
 }
 
 /// Writes `--cidfile`: a file that nobody else has made meanwhile.
@@ -389,7 +362,8 @@ fn together(modes: &[NetworkMode]) -> Result<Vec<Joined>, Error> {
     Ok(all)
 }
 
-fn security(args: &ArgMatches, host: &Host) -> Result<SecurityOptions, Error> {
+/// `--security-opt`.
+pub(super) fn security(args: &ArgMatches, host: &Host) -> Result<SecurityOptions, Error> {
     let mut options = SecurityOptions { seccomp: SeccompChoice::Default, ..SecurityOptions::default() };
     for text in args.texts("security-opt") {
         let read = |file: &str| {

@@ -1,9 +1,10 @@
 //! Flags about getting images, which `pull`, `run` and `create` share.
 
 use super::args::{Given, option, switch};
-use super::{Error, parse};
-use clap::{ArgMatches, Command};
-use std::path::PathBuf;
+use super::{Error, parse, registry_flags};
+use crate::image::Platform;
+use crate::registry::Options;
+use clap::{Arg, ArgMatches, Command};
 
 /// When an image is looked for at the registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,16 +21,14 @@ pub enum PullPolicy {
 }
 
 /// How an image is got.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct ImageOptions {
     /// `--pull`, `--policy`.
     pub policy: Option<PullPolicy>,
     /// `--platform`: `os[/arch[/variant]]`.
     pub platform: Option<String>,
-    /// `--tls-verify`, if given.
-    pub tls_verify: Option<bool>,
-    /// `--authfile`.
-    pub authfile: Option<PathBuf>,
+    /// How its registry is talked to.
+    pub registry: Options,
     /// `-q`: no progress.
     pub quiet: bool,
 }
@@ -53,10 +52,38 @@ impl ImageOptions {
     pub(super) fn of(args: &ArgMatches, policy: &str) -> Result<Self, Error> {
         Ok(Self {
             policy: args.filled(policy, parse::pull_policy)?,
-            platform: args.filled("platform", parse::platform)?,
-            tls_verify: args.maybe("tls-verify"),
-            authfile: args.path("authfile"),
+            platform: platform(args)?,
+            registry: registry_flags::options(args)?,
             quiet: args.on("quiet"),
         })
     }
+}
+
+/// podman's older form of `--platform`.
+pub(super) fn platform_flags() -> [Arg; 3] {
+    [
+        option("os", "OS").help("Choose the image for this operating system"),
+        option("arch", "ARCH").help("Choose the image for this architecture"),
+        option("variant", "VARIANT").help("Choose the image for this variant of the architecture"),
+    ]
+}
+
+/// `--platform`, or its parts.
+pub(super) fn platform(args: &ArgMatches) -> Result<Option<String>, Error> {
+    let whole = args.filled("platform", parse::platform)?;
+    let [os, arch, variant] =
+        ["os", "arch", "variant"].map(|part| args.text(part).filter(|text| !text.is_empty()));
+    if os.or(arch).or(variant).is_none() {
+        return Ok(whole);
+    }
+    if whole.is_some() {
+        return Err(Error::usage(
+            "--platform cannot be given with --os, --arch or --variant",
+            "write it as one: --platform OS/ARCH/VARIANT",
+        ));
+    }
+    let host = Platform::host();
+    let parts = [Some(os.unwrap_or(&host.os)), Some(arch.unwrap_or(&host.architecture)), variant];
+    let text = parts.into_iter().flatten().collect::<Vec<_>>().join("/");
+    parse::platform(&text).map(Some).map_err(Error::value("arch", &text))
 }

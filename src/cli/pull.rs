@@ -2,16 +2,12 @@
 
 use super::args::{Given, operands, option, switch};
 use super::engine::Engine;
-use super::image_options::ImageOptions;
-use super::image_options::PullPolicy;
+use super::image_options::{ImageOptions, PullPolicy, platform_flags};
 use super::stores::{self, Stores};
-use super::{Action, Context, Entry, Error, parse};
-use crate::image::{self, Image, Platform, PullRequest};
+use super::{Action, Context, Entry, Error, registry_flags};
+use crate::image::{self, Image};
 use crate::output;
-use crate::registry::Credentials;
 use clap::{ArgMatches, Command};
-use std::path::PathBuf;
-use std::time::Duration;
 
 /// `coracle pull`.
 pub const ENTRY: Entry = Entry {
@@ -33,50 +29,26 @@ pub struct PullOptions {
     pub images: Vec<String>,
     /// How they are got.
     pub image: ImageOptions,
-    /// `--creds`: user and password.
-    pub creds: Option<(String, String)>,
-    /// `--cert-dir`: a folder of certificates.
-    pub cert_dir: Option<PathBuf>,
     /// `-a`: all tags of the repositories.
     pub all_tags: bool,
-    /// `--retry`: how often.
-    pub retries: Option<u32>,
-    /// `--retry-delay`: after what time.
-    pub retry_delay: Option<Duration>,
 }
 
 fn define(command: Command) -> Command {
-    ImageOptions::define(command, "policy").args([
-        switch("all-tags").short('a').help("Get all tags of the repository"),
-        option("os", "OS").help("Choose the image for this operating system"),
-        option("arch", "ARCH").help("Choose the image for this architecture"),
-        option("variant", "VARIANT").help("Choose the image for this variant of the architecture"),
-        option("creds", "USER:PASSWORD").help("Log in to the registry so"),
-        option("cert-dir", "DIR").help("Trust the certificates in DIR too"),
-        option("retry", "N").help("Make a failed request again so often (default 3)"),
-        option("retry-delay", "DURATION")
-            .help("Wait so long before the first time, longer each time (default 1s)"),
-        operands("IMAGE", 1..),
-    ])
+    ImageOptions::define(command, "policy")
+        .args([
+            switch("all-tags").short('a').help("Get all tags of the repository"),
+            option("creds", "USER:PASSWORD").help("Log in to the registry so"),
+            option("cert-dir", "DIR").help("Trust the certificates in DIR too"),
+            operands("IMAGE", 1..),
+        ])
+        .args(platform_flags())
+        .args(registry_flags::retry_flags())
 }
 
 /// What the flags ask for.
 pub fn options(args: &ArgMatches) -> Result<PullOptions, Error> {
-    let mut image = ImageOptions::of(args, "policy")?;
-    image.platform = platform(args, image.platform)?;
-    let options = PullOptions {
-        images: args.operands(),
-        image,
-        creds: match args.text("creds") {
-            // The error must not repeat a password.
-            Some(text) => Some(parse::credentials(text).map_err(Error::value("creds", "..."))?),
-            None => None,
-        },
-        cert_dir: args.path("cert-dir"),
-        all_tags: args.on("all-tags"),
-        retries: args.filled("retry", parse::number)?,
-        retry_delay: args.filled("retry-delay", parse::interval)?,
-    };
+    let image = ImageOptions::of(args, "policy")?;
+    let options = PullOptions { images: args.operands(), image, all_tags: args.on("all-tags") };
     let is_tagged =
         |name: &String| name.contains('@') || name.rsplit('/').next().is_some_and(|n| n.contains(':'));
     if let Some(name) = options.images.iter().find(|name| options.all_tags && is_tagged(name)) {
@@ -84,23 +56,6 @@ pub fn options(args: &ArgMatches) -> Result<PullOptions, Error> {
         return Err(Error::usage(what, "leave out the tag, or --all-tags"));
     }
     Ok(options)
-}
-
-/// `--os`, `--arch` and `--variant`, podman's older form of `--platform`.
-fn platform(args: &ArgMatches, given: Option<String>) -> Result<Option<String>, Error> {
-    let word = |name: &'static str| args.filled(name, parse::platform);
-    let (os, arch, variant) = (word("os")?, word("arch")?, word("variant")?);
-    if os.is_none() && arch.is_none() && variant.is_none() {
-        return Ok(given);
-    }
-    if given.is_some() {
-        let what = "--platform and --os, --arch or --variant exclude each other";
-        return Err(Error::usage(what, "say it all with --platform OS/ARCH/VARIANT"));
-    }
-    let host = Platform::host();
-    let mut parts = vec![os.unwrap_or(host.os), arch.unwrap_or(host.architecture)];
-    parts.extend(variant);
-    Ok(Some(parts.join("/")))
 }
 
 fn run(context: &Context, args: &ArgMatches) -> anyhow::Result<u8> {
@@ -124,21 +79,11 @@ fn names(options: &PullOptions) -> anyhow::Result<Vec<String>> {
     }
     let mut names = Vec::new();
     for repository in &options.images {
-        let request = request(repository, options)?;
+        let request = stores::request(repository, &options.image)?;
         let (name, tags) = image::tags(repository, &request.options)?;
         names.extend(tags.iter().map(|tag| format!("{}:{tag}", name.name())));
     }
     Ok(names)
-}
-
-fn request(what: &str, options: &PullOptions) -> anyhow::Result<PullRequest> {
-    let mut request = stores::request(what, &options.image)?;
-    let to = &mut request.options;
-    to.credentials = options.creds.clone().map(|(user, password)| Credentials::Password { user, password });
-    to.cert_dir.clone_from(&options.cert_dir);
-    to.retries = options.retries.unwrap_or(to.retries);
-    to.retry_delay = options.retry_delay.unwrap_or(to.retry_delay);
-    Ok(request)
 }
 
 fn get(engine: &Engine, stores: &Stores, what: &str, options: &PullOptions) -> anyhow::Result<Image> {
@@ -152,7 +97,7 @@ fn get(engine: &Engine, stores: &Stores, what: &str, options: &PullOptions) -> a
         }
         _ => {}
     }
-    let request = request(what, options)?;
+    let request = stores::request(what, &options.image)?;
     match stores::pull(stores, engine, &request, options.image.quiet) {
         Err(error) if options.image.policy == Some(PullPolicy::Newer) => here().or(Err(error)),
         other => other,

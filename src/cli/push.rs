@@ -75,21 +75,21 @@ pub struct PushOptions {
 }
 
 fn define(command: Command) -> Command {
-    command.args(registry_flags::flags()).args([
-        switch("all-tags").short('a').help("Send all tags of the repository"),
-        option("digestfile", "FILE").help("Write the digest of what is in the registry then to FILE"),
-        option("compression-format", "FORMAT").help("Compress layers with gzip (default) or zstd"),
-        option("compression-level", "LEVEL")
-            .help("Compress so hard: 1 to 9 for gzip (default 6), 1 to 20 for zstd (default 3)"),
-        option("format", "FORMAT").short('f').help(
-            "The form of the manifest: oci (v2s1) or docker (v2s2); default is the image's own, or oci",
-        ),
-        switch("quiet").short('q').help("Show no progress, only the name"),
-        option("retry", "N").help("Make a failed request again so often (default 3)"),
-        option("retry-delay", "DURATION")
-            .help("Wait so long before the first time, longer each time (default 1s)"),
-        operands("IMAGE", 1..=2),
-    ])
+    command
+        .args(registry_flags::flags())
+        .args([
+            switch("all-tags").short('a').help("Send all tags of the repository"),
+            option("digestfile", "FILE").help("Write the digest of what is in the registry then to FILE"),
+            option("compression-format", "FORMAT").help("Compress layers with gzip (default) or zstd"),
+            option("compression-level", "LEVEL")
+                .help("Compress so hard: 1 to 9 for gzip (default 6), 1 to 20 for zstd (default 3)"),
+            option("format", "FORMAT").short('f').help(
+                "The form of the manifest: oci (v2s1) or docker (v2s2); default is the image's own, or oci",
+            ),
+            switch("quiet").short('q').help("Show no progress, only the name"),
+            operands("IMAGE", 1..=2),
+        ])
+        .args(registry_flags::retry_flags())
 }
 
 pub(super) fn compression(text: &str) -> Result<Compression, parse::Invalid> {
@@ -112,9 +112,6 @@ pub(super) fn format(text: &str) -> Result<PushFormat, parse::Invalid> {
 /// What the flags ask for.
 pub fn options(args: &ArgMatches) -> Result<PushOptions, Error> {
     let mut operands = args.operands().into_iter();
-    let mut registry = registry_flags::options(args)?;
-    registry.retries = args.filled("retry", parse::number)?.unwrap_or(registry.retries);
-    registry.retry_delay = args.filled("retry-delay", parse::interval)?.unwrap_or(registry.retry_delay);
     let options = PushOptions {
         image: operands.next().unwrap_or_default(),
         destination: operands.next(),
@@ -124,7 +121,7 @@ pub fn options(args: &ArgMatches) -> Result<PushOptions, Error> {
         level: args.filled("compression-level", parse::number)?,
         format: args.filled("format", format)?,
         quiet: args.on("quiet"),
-        registry,
+        registry: registry_flags::options(args)?,
     };
     check(&options)?;
     Ok(options)

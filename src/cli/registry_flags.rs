@@ -1,4 +1,4 @@
-//! The flags that say how to talk to a registry: `--authfile --cert-dir --creds --tls-verify`.
+//! The flags that say how to talk to a registry: `--authfile --cert-dir --creds --tls-verify`, and `--retry --retry-delay`.
 
 use super::args::{Given, option, switch};
 use super::{Error, parse};
@@ -15,7 +15,16 @@ pub fn flags() -> [Arg; 4] {
     ]
 }
 
-/// What they say.
+/// The flags that say how often a request that failed is made again.
+pub fn retry_flags() -> [Arg; 2] {
+    [
+        option("retry", "N").help("Make a failed request again so often (default 3)"),
+        option("retry-delay", "DURATION")
+            .help("Wait so long before the first time, longer each time (default 1s)"),
+    ]
+}
+
+/// What they say; a command need not have all of them.
 pub fn options(args: &ArgMatches) -> Result<Options, Error> {
     let mut options = Options {
         auth_file: args.path("authfile"),
@@ -28,5 +37,7 @@ pub fn options(args: &ArgMatches) -> Result<Options, Error> {
         let (user, password) = parse::credentials(text).map_err(Error::value("creds", "..."))?;
         options.credentials = Some(Credentials::Password { user, password });
     }
+    options.retries = args.filled("retry", parse::number)?.unwrap_or(options.retries);
+    options.retry_delay = args.filled("retry-delay", parse::interval)?.unwrap_or(options.retry_delay);
     Ok(options)
 }

@@ -16,7 +16,6 @@ use crate::image::{
 };
 use crate::kernel::process::{self, Side};
 use crate::layers::{Claim, LayerStore};
-use crate::registry::Options;
 use crate::{output, userns};
 use rustix::process::{WaitId, WaitIdOptions};
 use std::cell::OnceCell;
@@ -132,8 +131,7 @@ fn parsed_platform(options: &ImageOptions) -> Result<Option<Platform>, image::Er
 pub fn request(what: &str, options: &ImageOptions) -> anyhow::Result<PullRequest> {
     let mut request = PullRequest::new(what);
     request.platform = parsed_platform(options)?;
-    request.options =
-        Options { auth_file: options.authfile.clone(), tls_verify: options.tls_verify, ..Options::default() };
+    request.options = options.registry.clone();
     Ok(request)
 }
 

@@ -222,7 +222,7 @@ fn failures_say_where_and_leave_nothing() {
     assert_eq!(left, 0);
     let folder = context(&engine, "none", &[("x", "")]);
     engine.run(&["build", text(&folder)]).explains(125, &["cannot read", "Dockerfile"]);
-    engine.run(&["build", "--sbom=x", text(&folder)]).explains(125, &["--sbom is not supported yet"]);
+    engine.run(&["build", "--cw=x", text(&folder)]).explains(125, &["--cw is not supported yet"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const TOP: &str = "/sys/fs/cgroup";
 
 /// Whether containers get a cgroup here.
-fn has_cgroups(engine: &Engine) -> bool {
+pub fn has_cgroups(engine: &Engine) -> bool {
     engine.is_podman() || engine.ok(&["info", "-f", "{{.CgroupDriver}}"]) == "cgroupfs"
 }
 
@@ -22,7 +22,7 @@ fn has_controller(engine: &Engine, name: &str) -> bool {
     all.split_whitespace().any(|controller| controller == name)
 }
 
-const NO_CGROUPS: &str = "no cgroup v2 tree is delegated to this user";
+pub const NO_CGROUPS: &str = "no cgroup v2 tree is delegated to this user";
 
 /// Where a running container's cgroup is.
 fn folder(engine: &Engine, name: &str) -> PathBuf {

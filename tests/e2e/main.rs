@@ -24,6 +24,7 @@ mod build_cache;
 mod build_contexts;
 mod build_copy;
 mod build_corpus;
+mod build_flags;
 mod build_output;
 mod build_run;
 mod build_stages;

@@ -11,11 +11,30 @@ use crate::build::metadata::Reading;
 use crate::build::run::{Ran, Run};
 use crate::build::shared_network::SharedNetwork;
 use crate::container::networks::joined;
-use crate::container::request::NetworkMode;
+use crate::container::request::{CreateRequest, NetworkMode};
 use crate::digest::Digest;
 use crate::image;
 use crate::state::FREE_SPACE;
 use std::collections::BTreeMap;
+
+/// Of what all steps are given, what a command may leave in its files. What is seldom given is not in most keys.
+fn given(network: &NetworkMode, to: &CreateRequest) -> String {
+    let seldom = |to: &CreateRequest| {
+        let (CreateRequest { mounts, devices, security, attributes, .. }, files) = (to, &to.settings.files);
+        let spaces = (&to.pid, &to.ipc, &to.uts, to.cgroup.host_namespace);
+        let files = (files.no_hosts, files.no_hostname);
+        format!(" {mounts:?} {devices:?} {security:?} {attributes:?} {spaces:?} {files:?}")
+    };
+    let mut given = format!(
+        "{network:?} {:?} {:?} {:?} {:?} {:?}",
+        to.add_hosts, to.cap_add, to.cap_drop, to.rlimits, to.shm_size
+    );
+    let more = seldom(to);
+    if more != seldom(&CreateRequest::default()) {
+        given += &more;
+    }
+    given
+}
 
 impl Builder<'_> {
     pub(super) fn run(
@@ -56,11 +75,7 @@ impl Builder<'_> {
         let args: Vec<String> = last.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let (below, container) = (layers_text(stage.layers()), &self.options.run.container);
         let (user, folder) = (&settings.config.user, &settings.config.working_dir);
-        // Of what all steps are given, what a command may leave in its files.
-        let given = format!(
-            "{network:?} {:?} {:?} {:?} {:?} {:?}",
-            container.add_hosts, container.cap_add, container.cap_drop, container.rlimits, container.shm_size
-        );
+        let given = given(&network, container);
         let mut parts = vec!["run", &below, &given, user, folder];
         for list in [&words, &env, &args, &planned.parts] {
             parts.push("list");

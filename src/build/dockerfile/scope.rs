@@ -56,6 +56,8 @@ pub struct Globals {
     values: BTreeMap<String, String>,
     /// ARGs, with and without a value.
     declared: Vec<String>,
+    /// `--from`: what the first FROM names instead.
+    first_base: Option<String>,
 }
 
 impl Globals {
@@ -105,9 +107,18 @@ impl Globals {
         Ok(())
     }
 
+    /// Has the first FROM name something else.
+    pub fn replace_first_base(&mut self, name: &str) {
+        self.first_base = Some(name.to_owned());
+    }
+
     /// What FROM names once it is expanded.
     pub fn resolve(&self, file: &Dockerfile, stage: &Stage) -> Result<Base, Box<Problem>> {
-        let name = file.lexer().expand_word(&file.source, &stage.base, self)?;
+        let is_first = file.stages.first().is_some_and(|first| first.head.span == stage.head.span);
+        let name = match &self.first_base {
+            Some(name) if is_first => Expanded { text: name.clone(), ..Expanded::default() },
+            _ => file.lexer().expand_word(&file.source, &stage.base, self)?,
+        };
         if name.text.is_empty() {
             let message = format!("base name ({}) should not be blank", stage.base.raw());
             return Err(Box::new(

@@ -93,6 +93,8 @@ pub struct Export<'a> {
     pub identity: &'a Identity,
     /// What was standard output when the program began.
     pub stdout: &'a File,
+    /// How the registry of a cache is talked to.
+    pub registry: &'a Options,
     /// All files that come out have this time.
     pub time: Option<i64>,
     /// Shows how far it is; the word says what is done. It is asked in the process that does it.
@@ -142,7 +144,7 @@ impl Export<'_> {
                 }
                 CachePlace::Registry(name) => {
                     let progress = (self.progress)("pushing");
-                    image::write_cache_registry(&images, layers, name, steps, &Options::default(), &*progress)
+                    image::write_cache_registry(&images, layers, name, steps, self.registry, &*progress)
                 }
             };
             written.map(|()| None).map_err(|e| Failure::of(&e))

@@ -16,6 +16,8 @@ pub struct Shape {
     pub annotations: BTreeMap<String, String>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
+    /// `--env`: of the image, over what the Dockerfile says.
+    pub env: Vec<(String, String)>,
     /// `--unsetenv`.
     pub unset_env: Vec<String>,
     /// `--unsetlabel`.
@@ -116,6 +118,13 @@ impl Shape {
         let config = &mut image.config;
         let name = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();
         config.env.retain(|entry| !self.unset_env.contains(&name(entry)));
+        for (variable, value) in &self.env {
+            let new = format!("{variable}={value}");
+            match config.env.iter_mut().find(|entry| name(entry) == *variable) {
+                Some(entry) => *entry = new,
+                None => config.env.push(new),
+            }
+        }
         config.labels.retain(|label, _| !self.unset_labels.contains(label));
         config.labels.extend(self.labels.clone());
     }

@@ -53,21 +53,26 @@ pub(super) fn apply(args: &ArgMatches, host: &Host, to: &mut CreateRequest) -> R
         _ => Err(Invalid::new("expected NAME=VALUE")),
     })?;
     to.rlimits = limits(args)?;
-    let groups = args.each("group-add", parse::nonempty)?;
-    to.attributes.keep_groups = groups.iter().any(|group| group == KEEP_GROUPS);
-    if to.attributes.keep_groups && groups.len() > 1 {
-        return Err(Error::usage(
-            "the '--group-add keep-groups' option is not allowed with any other --group-add options",
-            "keep your groups, or name others",
-        ));
-    }
-    to.attributes.groups = groups.into_iter().filter(|group| group != KEEP_GROUPS).collect();
+    (to.attributes.groups, to.attributes.keep_groups) = groups(args)?;
     to.attributes.umask = args.filled("umask", parse::umask)?;
     to.attributes.oom_score_adj = args.filled("oom-score-adj", parse::oom_score_adj)?;
     to.attributes.personality = args.filled("personality", parse::personality)?;
     to.settings.timeout = args.filled("timeout", parse::timeout)?.unwrap_or(0);
     to.systemd = args.filled("systemd", parse::systemd)?.unwrap_or_default();
     Ok(())
+}
+
+/// `--group-add`: groups, and whether the caller's own ones are kept.
+pub(in crate::cli) fn groups(args: &ArgMatches) -> Result<(Vec<String>, bool), Error> {
+    let groups = args.each("group-add", parse::nonempty)?;
+    let keeps = groups.iter().any(|group| group == KEEP_GROUPS);
+    if keeps && groups.len() > 1 {
+        return Err(Error::usage(
+            "the '--group-add keep-groups' option is not allowed with any other --group-add options",
+            "keep your groups, or name others",
+        ));
+    }
+    Ok((groups.into_iter().filter(|group| group != KEEP_GROUPS).collect(), keeps))
 }
 
 /// The limits of this shell are the container's anyway, so `host` says that there are no others.
