@@ -16,6 +16,12 @@ pub fn switch(name: &'static str) -> Arg {
         .value_parser(|text: &str| parse::boolean(text).map_err(|invalid| invalid.why))
 }
 
+/// `--name[=VALUE]`; the last one counts. Without a value it is `true`.
+pub fn optional(name: &'static str, value: &'static str) -> Arg {
+    let arg = Arg::new(name).long(name).value_name(value).action(ArgAction::Set);
+    arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+}
+
 /// `--name VALUE`; the last one counts.
 pub fn option(name: &'static str, value: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value).action(ArgAction::Set).allow_hyphen_values(true)

@@ -1,6 +1,6 @@
 //! `coracle build`.
 
-use super::args::{Given, list, operands, option, switch};
+use super::args::{Given, list, operands, option, optional, switch};
 use super::build_cache;
 use super::build_call::{self, Call};
 use super::build_check::{self, Checked};
@@ -84,7 +84,7 @@ pub struct BuildFlags {
     pub build_args: BuildArgs,
     /// `--no-cache`.
     pub no_cache: bool,
-    /// `--no-cache-filter`: stages.
+    /// `--no-cache-filter`, `--no-cache=STAGE`: stages.
     pub no_cache_filter: Vec<String>,
     /// `--jobs`.
     pub jobs: usize,
@@ -113,7 +113,7 @@ fn define(command: Command) -> Command {
         option("ignorefile", "FILE").help("Read what is left out of the context from FILE, not from .dockerignore"),
         option("jobs", "COUNT").help("Build so many stages at the same time (default: one per processor)"),
         option("manifest", "LIST").help("Add the image to a list, which is made if it is not there"),
-        switch("no-cache").help("Carry out every step, whatever earlier builds have made"),
+        optional("no-cache", "STAGE").help("Carry out every step, or every step of STAGE, whatever earlier builds have made"),
         list("no-cache-filter", "STAGE").help("Carry out every step of this stage"),
         option("platform", "OS/ARCH").help("Choose this platform of images that have several"),
         option("progress", "FORM").help(
@@ -143,8 +143,14 @@ pub fn options(args: &ArgMatches) -> anyhow::Result<BuildFlags> {
         None => Ok((text.to_owned(), std::env::var(text).ok())),
     };
     let stages = |text: &str| Ok::<_, parse::Invalid>(text.split(',').map(str::to_owned).collect::<Vec<_>>());
-    let no_cache_filter = args.each("no-cache-filter", stages)?.concat();
-    if args.on("no-cache") && !no_cache_filter.is_empty() {
+    let mut no_cache_filter = args.each("no-cache-filter", stages)?.concat();
+    let no_cache = args.text("no-cache").is_some_and(|text| {
+        parse::boolean(text).unwrap_or_else(|_| {
+            no_cache_filter.extend(text.split(',').map(str::to_owned));
+            false
+        })
+    });
+    if no_cache && !no_cache_filter.is_empty() {
         let what = "--no-cache and --no-cache-filter cannot be used together";
         return Err(Error::usage(what, "--no-cache is for all stages").into());
     }
@@ -173,7 +179,7 @@ pub fn options(args: &ArgMatches) -> anyhow::Result<BuildFlags> {
         file: args.path("file"),
         target: args.text("target").filter(|target| !target.is_empty()).map(str::to_owned),
         build_args,
-        no_cache: args.on("no-cache") || build_habit_flags::without_layers(args),
+        no_cache: no_cache || build_habit_flags::without_layers(args),
         no_cache_filter,
         jobs: args.parsed("jobs", jobs)?.unwrap_or_else(processors),
         form,
@@ -214,14 +220,16 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// The stages of `--no-cache-filter`. A name that is none is none of this Dockerfile, as in docker.
+/// The stages of `--no-cache-filter` and `--no-cache=STAGE`. A name that is none is none of this Dockerfile, as in docker.
 fn stages_named(file: &dockerfile::Dockerfile, names: &[String]) -> BTreeSet<usize> {
     let count = file.stages.len();
     let mut found = BTreeSet::new();
     for name in names {
         match file.find_stage(name, count) {
             Some(stage) => drop(found.insert(stage)),
-            None => output::warn(&format!("--no-cache-filter: the Dockerfile has no stage '{name}'")),
+            None => output::warn(&format!(
+                "there is no stage '{name}' in the Dockerfile to be built without the cache"
+            )),
         }
     }
     found

@@ -19,7 +19,8 @@ fn entry(kind: Kind, path: &str, size: u64) -> Entry {
         kind,
         path: path.into(),
         link: Vec::new(),
-        mode: 0o640,
+        // The files of a store are read by whoever owns them.
+        mode: if kind == Kind::Directory { 0o750 } else { 0o640 },
         uid: 0,
         gid: 0,
         mtime: (1_000_000_000, 5),
@@ -110,7 +111,7 @@ fn folders_that_are_there_stay_as_they_are_and_come_along_with_what_is_new_in_th
     let expected = [
         "Directory a/ 755",
         "Directory a/b/ 1777",
-        "Directory a/b/c/ 640",
+        "Directory a/b/c/ 750",
         "Directory a/b/c/d/ 755",
         "File a/b/c/d/new 640 [new]",
         "File a/b/old 640 [newe]",
