@@ -161,18 +161,6 @@ pub(super) fn cut(path: &[u8]) -> (&str, &[u8]) {
 
 /// A new folder.
 pub(super) fn folder(path: Vec<u8>, owner: Option<(u32, u32)>) -> Entry {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let (uid, gid) = owner.unwrap_or((0, 0));
-    Entry {
-        kind: Kind::Directory,
-        path,
-        link: Vec::new(),
-        mode: 0o755,
-        uid,
-        gid,
-        mtime: (i64::try_from(now.as_secs()).unwrap_or(0), 0),
-        size: 0,
-        xattrs: Vec::new(),
-        extents: None,
-    }
+    Entry { uid, gid, ..Entry::folder(path) }
 }

@@ -105,7 +105,8 @@ impl Tree {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(e) => return Err(io("make the directory", path)(e)),
             }
-            self.directories.insert(path.to_vec(), implicit(path));
+            // On the way to an entry, without one of its own.
+            self.directories.insert(path.to_vec(), Entry::folder(path.to_vec()));
         }
         Ok(())
     }
@@ -315,23 +316,6 @@ fn io(action: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> Error {
     move |errno| Error::io(action, path)(errno)
 }
 
-/// A directory on the way to an entry that has none of its own.
-fn implicit(path: &[u8]) -> Entry {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Entry {
-        kind: Kind::Directory,
-        path: path.to_vec(),
-        link: Vec::new(),
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-        mtime: (i64::try_from(now.as_secs()).unwrap_or(0), now.subsec_nanos()),
-        size: 0,
-        xattrs: Vec::new(),
-        extents: None,
-    }
-}
-
 /// Copies to the end; runs of zeros become holes.
 fn write(from: &mut dyn Read, to: &mut File) -> io::Result<u64> {
     let mut buffer = vec![0; CHUNK];
@@ -406,7 +390,7 @@ mod tests {
     }
 
     fn entry(kind: Kind, path: &str, link: &str) -> Entry {
-        Entry { kind, link: link.into(), mode: 0o777, ..implicit(path.as_bytes()) }
+        Entry { kind, link: link.into(), mode: 0o777, ..Entry::folder(path.as_bytes().to_vec()) }
     }
 
     #[test]

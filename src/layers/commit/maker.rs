@@ -14,7 +14,6 @@ use rustix::fs::{
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Of what is read of folders below.
 const OPTIONS: CommitOptions<'_> =
@@ -179,7 +178,7 @@ impl Maker {
         let fd = Some(fd.as_fd());
         let mut entry = describe(fd, &stat, Kind::Directory, path.to_vec(), self.ownership, &OPTIONS)?.entry;
         // Something in it changes.
-        entry.mtime = (now(), 0);
+        entry.mtime = Entry::folder(Vec::new()).mtime;
         Ok(Seen::Folder(entry))
     }
 
@@ -191,7 +190,7 @@ impl Maker {
         if self.levels.is_empty() {
             let root = match self.look(b"")? {
                 Seen::Folder(entry) => entry,
-                _ => implicit(b""),
+                _ => Entry::folder(Vec::new()),
             };
             self.folder(root, self.below.is_some())?;
         }
@@ -206,7 +205,8 @@ impl Maker {
             let path = &folder[..end];
             match if shows { self.look(path)? } else { Seen::Nothing } {
                 Seen::Folder(entry) => self.folder(entry, true)?,
-                Seen::Nothing => self.folder(implicit(path), false)?,
+                // It is on the way to an entry and has none of its own.
+                Seen::Nothing => self.folder(Entry::folder(path.to_vec()), false)?,
                 Seen::Other => return Err(Error::refused(path, NO_FOLDER)),
             }
         }
@@ -297,25 +297,4 @@ const NO_FOLDER: &str = "cannot overwrite something else with a directory";
 fn is_within(path: &[u8], folder: &[u8]) -> bool {
     folder.is_empty()
         || path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-}
-
-fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(0)
-}
-
-/// A folder that is on the way to an entry and has none of its own.
-fn implicit(path: &[u8]) -> Entry {
-    Entry {
-        kind: Kind::Directory,
-        path: path.to_vec(),
-        link: Vec::new(),
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-        mtime: (now(), 0),
-        size: 0,
-        xattrs: Vec::new(),
-        extents: None,
-    }
 }

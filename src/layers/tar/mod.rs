@@ -21,6 +21,7 @@ use super::{Error, Limits};
 use header::Header;
 use pax::Pax;
 use std::io::{BufRead, ErrorKind};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The unit of a tar stream.
 pub const BLOCK: usize = 512;
@@ -75,6 +76,25 @@ pub struct Entry {
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// Where the data of a sparse file belongs; `None`: it is the whole file.
     pub extents: Option<Vec<Extent>>,
+}
+
+impl Entry {
+    /// A new folder of root's, that everybody may look into.
+    pub fn folder(path: Vec<u8>) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            kind: Kind::Directory,
+            path,
+            link: Vec::new(),
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: (i64::try_from(now.as_secs()).unwrap_or(0), 0),
+            size: 0,
+            xattrs: Vec::new(),
+            extents: None,
+        }
+    }
 }
 
 /// What extension headers have said about the next entry.
