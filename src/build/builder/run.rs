@@ -131,7 +131,9 @@ impl Builder<'_> {
                 output,
             };
             let ran = step.run(builder.paths, builder.identity);
-            builder.shared_network = shared;
+            if shared.is_some() {
+                builder.shared_network = shared;
+            }
             let layer = match ran {
                 Ok(Ran::Done(layer)) => layer,
                 Ok(Ran::Failed { code, disk_is_full }) => {

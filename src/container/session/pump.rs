@@ -207,6 +207,11 @@ impl<'a> Pump<'a> {
     /// Runs until the process has ended and reaps it.
     pub fn run(&mut self) -> io::Result<Ended> {
         loop {
+            if self.ends_with_clients && self.clients.is_empty() {
+                // Before the first wait, too: they may have gone while the process was started. Done again as long as nobody
+                // listens, which harms nothing.
+                let _ = rustix::process::pidfd_send_signal(self.process, Signal::KILL);
+            }
             for source in self.wait()? {
                 match source {
                     Source::Process => {
@@ -226,10 +231,6 @@ impl<'a> Pump<'a> {
                 }
             }
             self.flush_clients();
-            if self.ends_with_clients && self.clients.is_empty() {
-                // Done again as long as nobody listens, which harms nothing.
-                let _ = rustix::process::pidfd_send_signal(self.process, Signal::KILL);
-            }
         }
     }
 
