@@ -199,6 +199,15 @@ impl Tracer<'_> {
                 let _ = ptrace::detach(pid, None);
             }
         }
+        // And those that were just being born, of whom nothing was known: they would stay stopped with all that they hold.
+        let end = Instant::now() + QUIET;
+        while Instant::now() < end {
+            match waitpid(None, Some(flags)) {
+                Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_micros(200)),
+                Ok(status) => drop(status.pid().map(|pid| ptrace::detach(pid, None))),
+                Err(_) => break,
+            }
+        }
     }
 
     fn tail(&self) -> Vec<String> {
