@@ -199,7 +199,11 @@ impl Tracer<'_> {
                 let _ = ptrace::detach(pid, None);
             }
         }
-        // And those that were just being born, of whom nothing was known: they would stay stopped with all that they hold.
+        // And those that were just being born, of whom nothing was known, or nothing but their first stop: they would stay
+        // stopped with all that they hold.
+        for pid in std::mem::take(&mut self.early) {
+            let _ = ptrace::detach(pid, None);
+        }
         let end = Instant::now() + QUIET;
         while Instant::now() < end {
             match waitpid(None, Some(flags)) {
