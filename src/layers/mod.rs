@@ -51,10 +51,11 @@ pub use shifted::ShiftedLayers;
 pub use store::{Aside, Claim, LayerStore, Staging};
 pub use tar::{Entries, Entry, Extent, Kind, Tee, Writer as TarWriter};
 pub use unpack::{Unpacked, plain_path};
-pub use walker::{Walker, split};
+pub use walker::{Walker, sorted_names, split};
 
 use crate::diagnose::Diagnose;
 use crate::digest::Digest;
+use crate::state::FREE_SPACE;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -228,10 +229,9 @@ impl Diagnose for Error {
         match self {
             Error::State(error) => error.fix(),
             Error::Union(error) => error.fix(),
-            Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Some(
-                "free some space: 'coracle rm', 'coracle rmi' and 'coracle volume prune' work on a full disk"
-                    .into(),
-            ),
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some(FREE_SPACE.into())
+            }
             Error::Unmapped { id, .. } => {
                 // A range far from the usual ones: it must not overlap anybody's.
                 let range = format!("10000000-{}", 10_000_000 + u64::from(*id));

@@ -7,9 +7,10 @@
 //! RESOLVE_NO_SYMLINKS` would promise the same with as many system calls, and need a second way for kernels
 //! that lack it.)
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 use std::collections::VecDeque;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Most directories that stay open, so that a deep tree does not use up the process's descriptors.
@@ -88,6 +89,19 @@ impl Walker {
     pub fn forget(&mut self) {
         self.open.clear();
     }
+}
+
+/// The names in a folder, in the order of their bytes, and what they are as far as it says: some file systems do not.
+pub fn sorted_names(folder: impl AsFd) -> Result<Vec<(CString, FileType)>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push((entry.file_name().to_owned(), entry.file_type()));
+        }
+    }
+    names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(names)
 }
 
 /// The parent's path and the last component.

@@ -10,6 +10,7 @@
 //! it was read, after the reading, looks as it did before. So a digest is remembered only if the file's last change was a
 //! good while before its reading began; till then it is read in every build.
 
+use super::parts::by_parts;
 use super::tree::{Hash, Key, Kind, Tree};
 use super::walk::key;
 use super::{Error, Look, split};
@@ -26,7 +27,6 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -63,6 +63,7 @@ struct Known {
 }
 
 /// A file that was read.
+#[derive(Clone, Copy)]
 struct Read {
     item: usize,
     digest: Digest,
@@ -195,39 +196,16 @@ fn read_all(root: &OwnedFd, tree: &Tree, items: &[usize]) -> Result<Vec<Read>, E
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = worth.clamp(1, cores.min(MOST_THREADS));
     let batch = (items.len() / (threads * 4)).clamp(1, BATCH);
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut reader = Reader::new(root)?;
-        let mut done = Vec::new();
-        loop {
-            let start = next.fetch_add(batch, Ordering::Relaxed);
-            let Some(mine) = items.get(start..).filter(|rest| !rest.is_empty()) else { return Ok(done) };
-            for &item in &mine[..batch.min(mine.len())] {
-                match reader.read(&tree.items[item].path) {
-                    Ok((digest, lasting)) => done.push(Read { item, digest, lasting }),
-                    Err(errno) => {
-                        next.store(items.len(), Ordering::Relaxed);
-                        return Err(Error::io("read", &tree.items[item].path)(errno));
-                    }
-                }
-            }
-        }
+    let begin = || Reader::new(root);
+    let read = |reader: &mut Reader, part: &[usize]| {
+        let one = |&item: &usize| {
+            let path = &tree.items[item].path;
+            let (digest, lasting) = reader.read(path).map_err(Error::io("read", path))?;
+            Ok(Read { item, digest, lasting })
+        };
+        part.iter().map(one).collect::<Result<Vec<_>, Error>>()
     };
-    if threads == 1 {
-        return work();
-    }
-    std::thread::scope(|scope| {
-        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut all = work();
-        for helper in helpers {
-            let done = helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            all = all.and_then(|mut all: Vec<Read>| {
-                all.extend(done?);
-                Ok(all)
-            });
-        }
-        all
-    })
+    Ok(by_parts(items, (batch, threads), begin, read)?.concat())
 }
 
 struct Reader {

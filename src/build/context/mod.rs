@@ -17,6 +17,7 @@
 //! content that may have changed since.
 
 mod contents;
+mod parts;
 #[cfg(test)]
 mod tests;
 mod tree;

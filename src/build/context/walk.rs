@@ -4,14 +4,14 @@
 use super::super::ignore::{Folder, Ignore};
 use super::super::selection::{Selection, State};
 use super::contents::attributes;
+use super::parts::by_parts;
 use super::tree::{Choice, Item, Key, Kind, Tree};
 use super::{Error, FOLDER, Look, Owners, join};
-use crate::layers::Walker;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat, openat, readlinkat, statat};
+use crate::layers::{self, Walker};
+use rustix::fs::{AtFlags, FileType, Mode, Stat, openat, readlinkat, statat};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A folder in the walk.
 struct Level {
@@ -149,42 +149,26 @@ impl Walk<'_> {
         (from_top, threads): (usize, usize),
     ) -> Result<(), Error> {
         let names: Vec<_> = std::mem::take(&mut level.names).collect();
-        let level = &*level;
-        let parts: Vec<_> = names.chunks(names.len().div_ceil(threads * 8)).collect();
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let mut done = Vec::new();
+        let (level, size) = (&*level, names.len().div_ceil(threads * 8));
+        let begin = || {
             let root = openat(self.root, c".", FOLDER, Mode::empty()).map_err(Error::io("read", b""))?;
-            let mut walker = Walker::new(root);
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some(part) = parts.get(number) else { return Ok::<_, Error>(done) };
-                let mut found = Found { items: Vec::new(), owners: self.owners };
-                let names = part.to_vec();
-                let level = Level {
-                    item: None,
-                    path: level.path.clone(),
-                    state: level.state.clone(),
-                    chosen: level.chosen.clone(),
-                    is_on_the_way: level.is_on_the_way,
-                    names: names.into_iter(),
-                };
-                self.below(&mut found, &mut walker, level, (from_top, 1))?;
-                done.push((number, found.items));
-            }
+            Ok(Walker::new(root))
         };
-        let mut all = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-            let own = work();
-            others.into_iter().fold(own, |all, other| {
-                let done = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                let mut all = all?;
-                all.extend(done?);
-                Ok(all)
-            })
-        })?;
-        all.sort_unstable_by_key(|(number, _)| *number);
-        for (_, items) in all {
+        let walk = |walker: &mut Walker, part: &[(CString, FileType)]| {
+            let mut found = Found { items: Vec::new(), owners: self.owners };
+            let names = part.to_vec();
+            let level = Level {
+                item: None,
+                path: level.path.clone(),
+                state: level.state.clone(),
+                chosen: level.chosen.clone(),
+                is_on_the_way: level.is_on_the_way,
+                names: names.into_iter(),
+            };
+            self.below(&mut found, walker, level, (from_top, 1))?;
+            Ok(found.items)
+        };
+        for items in by_parts(&names, (size, threads), begin, walk)? {
             let before = found.items.len();
             found.items.extend(items.into_iter().map(|item| Item { end: item.end + before, ..item }));
         }
@@ -271,22 +255,15 @@ pub(super) fn key(stat: &Stat) -> Key {
 /// The names in a folder, in the order of their bytes, and what they are.
 pub(super) fn sorted_names(folder: &OwnedFd) -> Result<Vec<(CString, FileType)>, Errno> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let kind = match entry.file_type() {
-            // Some file systems do not say.
-            FileType::Unknown => match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+    for (name, kind) in layers::sorted_names(folder)? {
+        let kind = match kind {
+            FileType::Unknown => match statat(folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => continue,
                 stat => FileType::from_raw_mode(stat?.st_mode),
             },
             kind => kind,
         };
-        names.push((name.to_owned(), kind));
+        names.push((name, kind));
     }
-    names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     Ok(names)
 }

@@ -4,9 +4,9 @@
 //! us out of it; what vanishes is left out. Only so many directories are open at once, however deep the tree is.
 
 use super::{Error, Ids};
-use crate::layers::{Entry, Kind, OVERRIDE_STAT, Walker};
+use crate::layers::{Entry, Kind, OVERRIDE_STAT, Walker, sorted_names};
 use rustix::buffer::spare_capacity;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
@@ -109,7 +109,7 @@ impl<'a> Walk<'a> {
     /// Gives what is in `top`, which has been given itself, to the sink.
     fn below(&mut self, top: OwnedFd, to: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
         let level = |path: Vec<u8>, fd: &OwnedFd| {
-            let names = names(fd.as_fd()).map_err(Error::io("read", path_of(&path)))?;
+            let names = sorted_names(fd).map_err(Error::io("read", path_of(&path)))?;
             let device = rustix::fs::fstat(fd).map_err(Error::io("read", path_of(&path)))?.st_dev;
             Ok::<_, Error>(Level { path, device, names: names.into_iter() })
         };
@@ -263,20 +263,6 @@ pub(super) fn is_pseudo(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     let magic = rustix::fs::fstatfs(fd)?.f_type;
     // Some of the numbers are negative where the field is an int.
     Ok(PSEUDO.contains(&(magic.cast_unsigned() & 0xffff_ffff)))
-}
-
-/// The names in a directory, sorted, and what they are as far as it says.
-fn names(dir: BorrowedFd<'_>) -> Result<Vec<(CString, FileType)>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name != c"." && name != c".." {
-            names.push((name.to_owned(), entry.file_type()));
-        }
-    }
-    names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    Ok(names)
 }
 
 fn read_xattrs(fd: &OwnedFd) -> Result<Vec<Xattr>, Errno> {

@@ -93,7 +93,7 @@ impl Maker {
         if entry.kind == Kind::Device {
             return Ok(());
         }
-        let shows = self.shows_in(parent)?;
+        let shows = self.shows_in(parent);
         let seen = if shows { self.look(&entry.path)? } else { Seen::Nothing };
         match (seen, entry.kind) {
             (Seen::Folder(_), Kind::Directory) => return Ok(()),
@@ -137,12 +137,9 @@ impl Maker {
     }
 
     /// Whether the layers below show something in this folder. What has been made says it of all that is in it.
-    fn shows_in(&mut self, folder: &[u8]) -> Result<bool, Error> {
+    fn shows_in(&self, folder: &[u8]) -> bool {
         let deepest = self.levels.iter().rev().find(|level| is_within(folder, &level.entry.path));
-        Ok(match deepest {
-            Some(level) => level.shows,
-            None => self.below.is_some(),
-        })
+        deepest.map_or(self.below.is_some(), |level| level.shows)
     }
 
     /// What the layers below show at a path: they show something in its folder, or in one above that.

@@ -7,15 +7,15 @@
 use super::super::attributes::Setter;
 use super::super::tar::{Entry, Kind};
 use super::super::unpack::join;
-use super::super::walker::{Walker, split};
+use super::super::walker::{Walker, sorted_names, split};
 use super::super::{Error, Ownership};
 use super::archive::Archive;
 use super::below::{Below, Found, Places};
 use super::file::{Description, describe};
 use super::{CommitOptions, FOLDER, WHITEOUT_NAME};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, XattrFlags, fsetxattr, fstat, ftruncate, ioctl_ficlone,
-    linkat, mkdirat, mkfifoat, mknodat, openat, readlinkat, statat, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, Stat, XattrFlags, fsetxattr, fstat, ftruncate, ioctl_ficlone, linkat,
+    mkdirat, mkfifoat, mknodat, openat, readlinkat, statat, symlinkat, unlinkat,
 };
 use rustix::io::{Errno, pwrite, read};
 use std::collections::HashMap;
@@ -55,7 +55,7 @@ pub(super) struct Waiting {
 struct Level {
     folder: Description,
     opaque: bool,
-    names: std::vec::IntoIter<CString>,
+    names: std::vec::IntoIter<(CString, FileType)>,
 }
 
 impl Level {
@@ -79,7 +79,7 @@ impl Walk<'_> {
                 Some(_) if here.as_ref().is_err_and(|stopped| self.vanished(stopped.errno)) => {
                     level.names = Vec::new().into_iter();
                 }
-                Some(name) => {
+                Some((name, _)) => {
                     here.map_err(|stopped| Error::entry("read", path)(stopped.errno))?;
                     let path = join(path, name.to_bytes());
                     if let Some(folder) = self.visit(source.here(), &name, path.clone())? {
@@ -428,18 +428,6 @@ fn mark(path: Vec<u8>) -> Entry {
         xattrs: Vec::new(),
         extents: None,
     }
-}
-
-fn sorted_names(folder: &OwnedFd) -> Result<Vec<CString>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 pub(super) fn write_all(to: &OwnedFd, mut bytes: &[u8], mut at: u64) -> Result<(), Errno> {
