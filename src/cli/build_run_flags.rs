@@ -103,10 +103,7 @@ pub(super) fn options(args: &ArgMatches) -> Result<RunOptions, Error> {
     files.no_resolv_conf = no_resolv_conf;
     files.no_hosts = args.on("no-hosts");
     files.no_hostname = args.on("no-hostname");
-    if files.no_hosts && !container.add_hosts.is_empty() {
-        let what = "--no-hosts and --add-host cannot be set together";
-        return Err(Error::usage(what, "leave out one of the two"));
-    }
+    create_flags::check_hosts(&container)?;
     for (flag, mode) in [("pid", &container.pid), ("ipc", &container.ipc), ("uts", &container.uts)] {
         if let NamespaceMode::Container(_) = mode {
             return Err(Error::Unsupported { what: format!("build --{flag} container:NAME") });
@@ -136,13 +133,7 @@ fn volumes(args: &ArgMatches, host: &Host) -> Result<Vec<MountRequest>, Error> {
                 .fix("write PATH:DIR, or RUN --mount=type=cache for what builds share")),
         }
     })?;
-    match parse::duplicate_destination(&volumes) {
-        None => Ok(volumes),
-        Some(twice) => {
-            let what = format!("duplicate mount destination: {twice}");
-            Err(Error::usage(what, "mount one thing there, or the other elsewhere"))
-        }
-    }
+    create_flags::distinct(volumes)
 }
 
 fn entitlement(text: &str) -> Result<(), Invalid> {

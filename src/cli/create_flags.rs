@@ -4,6 +4,7 @@ mod files;
 mod namespaces;
 mod process;
 
+pub(super) use files::check_hosts;
 pub(super) use process::{groups, limits as rlimits};
 
 use super::args::{Given, list, option, switch};
@@ -269,6 +270,11 @@ fn mounts(args: &ArgMatches, host: &Host) -> Result<Vec<MountRequest>, Error> {
             parsed.map_err(Error::value(flag, text))
         })
         .collect::<Result<Vec<_>, _>>()?;
+    distinct(mounts)
+}
+
+/// Refuses two mounts in one place.
+pub(super) fn distinct(mounts: Vec<MountRequest>) -> Result<Vec<MountRequest>, Error> {
     match parse::duplicate_destination(&mounts) {
         None => Ok(mounts),
         Some(twice) => {

@@ -75,16 +75,22 @@ pub(super) fn apply(args: &ArgMatches, host: &Host, to: &mut CreateRequest) -> R
         group_entry: args.filled("group-entry", parse::entry)?,
         host_users: args.each("hostuser", parse::nonempty)?,
     };
-    if settings.files.no_hosts && !to.add_hosts.is_empty() {
+    check_hosts(to)?;
+    if args.on("rootfs") {
+        let rootfs = parse::rootfs(&to.image, host).map_err(Error::value("rootfs", &to.image))?;
+        to.settings.rootfs = Some(rootfs);
+        to.image = String::new();
+    }
+    Ok(())
+}
+
+/// Names cannot go into a file that is not there.
+pub(in crate::cli) fn check_hosts(request: &CreateRequest) -> Result<(), Error> {
+    if request.settings.files.no_hosts && !request.add_hosts.is_empty() {
         return Err(Error::usage(
             "--no-hosts and --add-host cannot be set together",
             "leave out one of the two",
         ));
-    }
-    if args.on("rootfs") {
-        let rootfs = parse::rootfs(&to.image, host).map_err(Error::value("rootfs", &to.image))?;
-        settings.rootfs = Some(rootfs);
-        to.image = String::new();
     }
     Ok(())
 }
