@@ -66,6 +66,13 @@ pub enum Outcome {
     Canceled,
 }
 
+impl Outcome {
+    /// Of work that is no instruction's.
+    pub fn of<T, E: Display>(done: &Result<T, E>) -> Self {
+        done.as_ref().map_or_else(|error| Self::Failed(error.to_string()), |_| Self::Done)
+    }
+}
+
 /// Who is told.
 pub trait Progress {
     /// A step begins. Its number is given: they are counted from 1, in this order. The name, `[stage 2/5] RUN make`, has whatever
@@ -92,10 +99,6 @@ pub fn around<T, E: Display>(
 ) -> Result<T, E> {
     let step = progress.begin(StepKind::Around, name);
     let done = work(progress, step);
-    let outcome = match &done {
-        Ok(_) => Outcome::Done,
-        Err(error) => Outcome::Failed(error.to_string()),
-    };
-    progress.on(Event::Ended { step, outcome: &outcome });
+    progress.on(Event::Ended { step, outcome: &Outcome::of(&done) });
     done
 }

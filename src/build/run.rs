@@ -63,6 +63,28 @@ pub enum Ran {
     },
 }
 
+/// What a container of a build is made of. Nothing is looked up by its id: the container is gone before anybody could ask.
+pub(super) fn image(what: &str, layers: &[Digest], config: RunConfig) -> Image {
+    let rootfs = RootFs { diff_ids: layers.to_vec(), ..RootFs::default() };
+    let config = ImageConfig { config, rootfs, ..ImageConfig::default() };
+    Image { id: Digest::of(what.as_bytes()), manifest: None, index: None, name: None, config }
+}
+
+/// What all containers of a build are asked for besides.
+pub(super) fn request(what: &str, asked: CreateRequest) -> CreateRequest {
+    CreateRequest {
+        image: what.into(),
+        entrypoint: Some(Vec::new()),
+        // A signal that is to end the build ends the step: the first process of a container would ignore it.
+        init: true,
+        rm: true,
+        image_volumes: ImageVolumes::Ignore,
+        log: LogOptions { driver: LogDriver::None, ..LogOptions::default() },
+        settings: Settings { build_step: true, ..asked.settings },
+        ..asked
+    }
+}
+
 /// A step's container.
 struct Step<'a> {
     paths: &'a Paths,
@@ -75,24 +97,10 @@ struct Step<'a> {
 impl Run<'_> {
     /// Runs it. The caller has one thread, is not in the user's namespace, and holds an image pin.
     pub fn run(self, paths: &Paths, identity: &Identity) -> Result<Ran, Error> {
-        let rootfs = RootFs { diff_ids: self.layers.to_vec(), ..RootFs::default() };
-        let config = ImageConfig { config: self.config, rootfs, ..ImageConfig::default() };
-        // Nothing is looked up by this id: the container is gone before anybody could ask.
-        let id = Digest::of(b"a step of a build");
-        let image = Image { id, manifest: None, index: None, name: None, config };
-        let request = CreateRequest {
-            image: "a step of a build".into(),
-            command: self.words,
-            entrypoint: Some(Vec::new()),
-            // A signal that is to end the build ends the step: the first process of a container would ignore it.
-            init: true,
-            rm: true,
-            network: self.network,
-            image_volumes: ImageVolumes::Ignore,
-            log: LogOptions { driver: LogDriver::None, ..LogOptions::default() },
-            settings: Settings { build_step: true, ..self.container.settings.clone() },
-            ..self.container.clone()
-        };
+        const WHAT: &str = "a step of a build";
+        let image = image(WHAT, self.layers, self.config);
+        let asked = CreateRequest { command: self.words, network: self.network, ..self.container.clone() };
+        let request = request(WHAT, asked);
         let request = match self.shared {
             Some(shared) => shared.join(request),
             None => request,

@@ -9,15 +9,15 @@
 //!
 //! It is one of `--rm`, not listed, and ended by its monitor when the stage's process ends, however that does.
 
-use super::Error;
+use super::{Error, run};
 use crate::container::create::create;
 use crate::container::id::ContainerId;
-use crate::container::request::{CreateRequest, LogDriver, LogOptions, NetworkMode, UsernsMode};
+use crate::container::request::{CreateRequest, NetworkMode, UsernsMode};
 use crate::container::session::{Client, Ending, Failure};
-use crate::container::settings::{ImageVolumes, NamespaceMode, Settings};
+use crate::container::settings::NamespaceMode;
 use crate::container::{monitor, request};
 use crate::digest::Digest;
-use crate::image::{Image, ImageConfig, RootFs};
+use crate::image::RunConfig;
 use crate::state::Paths;
 use crate::userns::Identity;
 
@@ -51,24 +51,17 @@ impl SharedNetwork {
         layers: &[Digest],
     ) -> Result<Self, Error> {
         let failed = |error: &dyn crate::diagnose::Diagnose| Error::Failed(Failure::of(error));
-        let rootfs = RootFs { diff_ids: layers.to_vec(), ..RootFs::default() };
-        let config = ImageConfig { rootfs, ..ImageConfig::default() };
-        let id = Digest::of(b"the network of a build's steps");
-        let image = Image { id, manifest: None, index: None, name: None, config };
-        let request = CreateRequest {
-            image: "the network of a build's steps".into(),
+        const WHAT: &str = "the network of a build's steps";
+        let image = run::image(WHAT, layers, RunConfig::default());
+        let asked = CreateRequest {
             command: vec!["wait".into()],
-            entrypoint: Some(Vec::new()),
-            init: true,
-            rm: true,
             network: network.clone(),
             add_hosts: container.add_hosts.clone(),
             dns: container.dns.clone(),
-            image_volumes: ImageVolumes::Ignore,
-            log: LogOptions { driver: LogDriver::None, ..LogOptions::default() },
-            settings: Settings { build_step: true, ..container.settings.clone() },
+            settings: container.settings.clone(),
             ..CreateRequest::default()
         };
+        let request = run::request(WHAT, asked);
         let mut created = create(paths, identity, &request, Some(&image)).map_err(|e| failed(&e))?;
         created.record.spec.process.args.clear();
         let mut session = monitor::start(monitor::Start {

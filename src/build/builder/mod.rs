@@ -8,7 +8,7 @@ mod stages;
 mod transfer;
 
 use super::cache::{Cache, Made, key, layers_text};
-use super::context::{Context, Owners, Tree};
+use super::context::{self, Context, Owners, Tree};
 use super::dockerfile::ast;
 use super::dockerfile::scope::{BuildArgs, Globals};
 use super::dockerfile::{Dockerfile, Instruction, Kind, Problem, Source, Span, parse_trigger};
@@ -488,21 +488,21 @@ impl Builder<'_> {
         (place, tree): (&str, &Tree),
         done: &str,
     ) -> Result<(), Error> {
-        let Some(place) = self.places.get(place) else { return Ok(()) };
-        let Some(item) = place.context.first_changed(tree)? else { return Ok(()) };
-        Err(changed(reading, span, &String::from_utf8_lossy(&item.path), done))
+        self.first_changed(place, tree)?.map_or(Ok(()), |path| Err(changed(reading, span, &path, done)))
+    }
+
+    /// What is no longer as it was in a tree of a context.
+    fn first_changed(&self, place: &str, tree: &Tree) -> Result<Option<String>, context::Error> {
+        let Some(place) = self.places.get(place) else { return Ok(None) };
+        let item = place.context.first_changed(tree)?;
+        Ok(item.map(|item| String::from_utf8_lossy(&item.path).into_owned()))
     }
 
     /// Puts what is in these trees of contexts, if it still is as it was.
     fn put(&self, transfer: &Transfer, trees: &[(String, Rc<Tree>)]) -> Result<Option<Digest>, Error> {
         let changed = || {
-            for (place, tree) in trees {
-                let Some(place) = self.places.get(place) else { continue };
-                if let Some(item) = place.context.first_changed(tree).map_err(|e| Failure::of(&e))? {
-                    return Ok(Some(String::from_utf8_lossy(&item.path).into_owned()));
-                }
-            }
-            Ok(None)
+            let mut looks = trees.iter().map(|(place, tree)| self.first_changed(place, tree).transpose());
+            looks.find_map(|found| found).transpose().map_err(|e| Failure::of(&e))
         };
         match job::as_root(self.paths, self.identity, |store| transfer.run(self.identity, store, &changed))? {
             Transferred::Changed(path) => Err(Error::Changed(path)),

@@ -113,10 +113,9 @@ impl Builder<'_> {
             let options = builder.options;
             let message = |what: &str| reading.problem(span, format!("process \"{shown}\" {what}"));
             let failed = |error: Error| error.at(*message("could not be run"));
-            builder.share(at, instruction, &network, &layers).map_err(failed)?;
+            // Before the caches are taken: it lasts, and would keep them.
+            let shared = builder.take_shared(at, instruction, &network, &layers).map_err(failed)?;
             let ready = builder.ready(reading, &planned)?;
-            let shared =
-                builder.shared_network.take_if(|_| SharedNetwork::suits(&network, &options.run.container));
             let output = &mut |is_error, bytes: &[u8]| builder.output(is_error, bytes);
             let step = Run {
                 layers: &layers,
@@ -154,25 +153,28 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Connects the stage's steps to their network, if there is more than this one to come.
-    fn share(
+    /// What the stage's steps share of their network, connected now if there are more than this one to come. Who takes it
+    /// gives it back.
+    fn take_shared(
         &mut self,
         at: usize,
         instruction: &Instruction,
         network: &NetworkMode,
         layers: &[Digest],
-    ) -> Result<(), Error> {
+    ) -> Result<Option<SharedNetwork>, Error> {
         let (options, container) = (self.options, &self.options.run.container);
-        let is_later = |other: &Instruction| other.head.span.start > instruction.head.span.start;
-        let mut later = options.file.stages[at].instructions.iter().filter(|other| is_later(other));
-        if self.shared_network.is_none()
-            && SharedNetwork::suits(network, container)
-            && later.any(|other| matches!(&other.kind, Kind::Run(run) if run.network == RunNetwork::Default))
-        {
-            let shared = SharedNetwork::connect(self.paths, self.identity, network, container, layers)?;
-            self.shared_network = Some(shared);
+        if !SharedNetwork::suits(network, container) {
+            return Ok(None);
         }
-        Ok(())
+        let is_later = |other: &Instruction| other.head.span.start > instruction.head.span.start;
+        let is_such =
+            |other: &Instruction| matches!(&other.kind, Kind::Run(run) if run.network == RunNetwork::Default);
+        let mut others = options.file.stages[at].instructions.iter();
+        if self.shared_network.is_none() && others.any(|other| is_later(other) && is_such(other)) {
+            let connected = SharedNetwork::connect(self.paths, self.identity, network, container, layers);
+            return connected.map(Some);
+        }
+        Ok(self.shared_network.take())
     }
 
     /// The network of a step: as its flag says, else as the build was told.

@@ -294,9 +294,7 @@ impl Builder<'_> {
         }
         self.say(&Said::Finished(Box::new(stage.map_err(Broken::of))))
     }
-}
 
-impl Builder<'_> {
     /// Shows work of a stage that is none of the Dockerfile's steps as one of its own.
     pub(super) fn around<T, E: Display>(
         &self,
@@ -306,10 +304,7 @@ impl Builder<'_> {
         // The builder is gone if it does not listen, and this process ends with it.
         let _ = self.say(&Said::Begun(StepKind::Around, name));
         let done = work();
-        self.end(match &done {
-            Ok(_) => Outcome::Done,
-            Err(error) => Outcome::Failed(error.to_string()),
-        });
+        self.end(Outcome::of(&done));
         done
     }
 }
@@ -329,8 +324,7 @@ fn watch(name: &str, reporter: &Arc<Reporter>) -> Box<dyn Fn(Looking<'_>) + Sync
                 let what = if files == 1 { "file" } else { "files" };
                 Said::Note(format!("reading {files} {what}"), Some(bytes))
             }
-            Looking::Ended(None) => Said::Ended(Outcome::Done),
-            Looking::Ended(Some(error)) => Said::Ended(Outcome::Failed(error.to_string())),
+            Looking::Ended(error) => Said::Ended(Outcome::of(&error.map_or(Ok(()), Err))),
         });
     })
 }

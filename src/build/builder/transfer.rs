@@ -40,7 +40,7 @@ pub(super) enum Origin {
 
 /// What is put, and all that the key is over.
 #[derive(Default)]
-pub(super) struct Gathered<'a> {
+struct Gathered<'a> {
     pieces: Vec<Piece>,
     parts: Vec<String>,
     /// What was digested of which context, and must not have changed when it has been copied.
