@@ -6,7 +6,7 @@
 //! link is followed. [`filter`] leaves out what is not selected and makes entries what they are to be.
 //!
 //! What comes in the order of a layer, as all of a folder does, is not written there first: it becomes the layer as it is
-//! read ([`LayerWriter`](crate::layers::LayerWriter)), and the mount only tells what is there.
+//! read ([`LayerWriter`](crate::layers::LayerWriter)), and the mount, without an upper directory, only tells what is there.
 //!
 //! With `--link` there are no layers below: the new one depends on nothing but what is copied.
 
@@ -119,8 +119,44 @@ impl Transfer {
     ) -> Result<Transferred, Failure> {
         files::separate().map_err(|e| failed(&e))?;
         let scratch = store.scratch().map_err(|e| failed(&e))?;
+        let sources = Sources { store, scratch: scratch.path() };
+        match self.is_in_order() {
+            true => self.write(identity, &sources, changed),
+            false => self.put_over(identity, &sources, changed),
+        }
+    }
+
+    /// What is read becomes the layer at once.
+    fn write(
+        &self,
+        identity: &Identity,
+        sources: &Sources<'_>,
+        changed: &dyn Fn() -> Result<Option<String>, Failure>,
+    ) -> Result<Transferred, Failure> {
+        let root = view(sources.store, &self.layers, sources.scratch)?;
+        let below = (!self.layers.is_empty())
+            .then(|| root.open("/", OFlags::PATH | OFlags::DIRECTORY, Mode::empty()));
+        let below = below.transpose().map_err(io_failed("open", Path::new("/")))?;
+        let writer = sources.store.writer(below).map_err(|e| failed(&container::Error::from(e)))?;
+        let put = Put { layer: Some(RefCell::new(writer)), ..self.putting(identity, &root) };
+        put.all(sources)?;
+        // While the last of it is being made.
+        if let Some(path) = changed()? {
+            return Ok(Transferred::Changed(path));
+        }
+        made(put.layer.map_or(Ok(None), |writer| writer.into_inner().finish()))
+    }
+
+    /// What is read is written over the layers, and what was written becomes the layer.
+    fn put_over(
+        &self,
+        identity: &Identity,
+        sources: &Sources<'_>,
+        changed: &dyn Fn() -> Result<Option<String>, Failure>,
+    ) -> Result<Transferred, Failure> {
+        let store = sources.store;
         let folder = |name: &str| {
-            let path = scratch.path().join(name);
+            let path = sources.scratch.join(name);
             std::fs::create_dir(&path).map_err(io_failed("make", &path))?;
             Ok::<_, Failure>(path)
         };
@@ -135,31 +171,10 @@ impl Transfer {
         let layers = Layers { lower, data_only: Vec::new(), upper: Some(over) };
         let union = union::mount(&layers).map_err(|e| failed(&e))?;
         let root = Root::from_fd(union).map_err(io_failed("open", Path::new("/")))?;
-        let sources = Sources { store, scratch: scratch.path() };
-        let single_id = matches!(identity.mode, UserMode::Single { .. });
-        let mut put = Put { transfer: self, single_id, root: &root, layer: None };
-        let made = |layer: Result<Option<CommittedLayer>, layers::Error>| match layer {
-            Ok(layer) => Ok(Transferred::Made(layer.map(|layer| layer.diff_id))),
-            Err(error) => Err(failed(&container::Error::from(error))),
-        };
-        if self.is_in_order() {
-            let flags = OFlags::PATH | OFlags::DIRECTORY;
-            let below = (!self.layers.is_empty()).then(|| root.open("/", flags, Mode::empty()));
-            let below = below.transpose().map_err(io_failed("open", Path::new("/")))?;
-            let writer = store.writer(below).map_err(|e| failed(&container::Error::from(e)))?;
-            put.layer = Some(RefCell::new(writer));
-            put.all(&sources)?;
-            // While the last of it is being made.
-            if let Some(path) = changed()? {
-                return Ok(Transferred::Changed(path));
-            }
-            return made(put.layer.map_or(Ok(None), |writer| writer.into_inner().finish()));
-        }
-        put.all(&sources)?;
+        self.putting(identity, &root).all(sources)?;
         if let Some(path) = changed()? {
             return Ok(Transferred::Changed(path));
         }
-        drop(put);
         drop(root);
         let options = CommitOptions {
             take: Take::Move,
@@ -169,6 +184,11 @@ impl Transfer {
             times: Times::Kept,
         };
         made(store.commit(&upper, &options))
+    }
+
+    fn putting<'a>(&'a self, identity: &Identity, root: &'a Root) -> Put<'a, 'a> {
+        let single_id = matches!(identity.mode, UserMode::Single { .. });
+        Put { transfer: self, single_id, root, layer: None }
     }
 
     /// Whether what is put comes in the order of a layer: one walk through one folder, or one file.
@@ -185,6 +205,11 @@ impl Transfer {
             _ => false,
         }
     }
+}
+
+fn made(layer: Result<Option<CommittedLayer>, layers::Error>) -> Result<Transferred, Failure> {
+    let layer = layer.map_err(|e| failed(&container::Error::from(e)))?;
+    Ok(Transferred::Made(layer.map(|layer| layer.diff_id)))
 }
 
 pub(super) fn folders(store: &LayerStore, layers: &[Digest]) -> Vec<PathBuf> {
